@@ -1,0 +1,28 @@
+//! The CIM object model: values, classes, instances, object paths, MOF and WQL (DMTF DSP0004,
+//! DSP0221, and WMI's dialect of both). Pure data and text: no I/O, no network, no knowledge of
+//! any particular class.
+//!
+//! Not here: XML (`cim-xml`), who answers a request (`cim-broker`), what a virtual machine is.
+//!
+//! Start reading at [`value`], then [`class`] and [`instance`]; [`path`] is the name of an
+//! instance in all the spellings that clients use.
+
+#![forbid(unsafe_code)]
+
+pub mod class;
+pub mod datetime;
+pub mod instance;
+pub mod mof;
+pub mod name;
+pub mod path;
+pub mod status;
+pub mod value;
+pub mod wql;
+
+pub use class::{Class, MethodDecl, ParameterDecl, PropertyDecl, Qualifier, QualifierDecl};
+pub use datetime::DateTime;
+pub use instance::{Instance, Property};
+pub use name::{Name, Namespace};
+pub use path::{KeyValue, Keys, ObjectPath};
+pub use status::{CimError, CimStatus};
+pub use value::{CimType, Type, Value};

@@ -1,0 +1,1 @@
+//! WQL: parser and evaluator of the dialect that WMI clients use.

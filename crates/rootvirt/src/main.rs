@@ -1,0 +1,2 @@
+//! rootvirt
+fn main() {}
