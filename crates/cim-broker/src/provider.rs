@@ -1,0 +1,116 @@
+//! What a provider answers, and how it declares its associations.
+
+use crate::access::{Context, Role};
+use async_trait::async_trait;
+use cim::{CimError, CimStatus, Instance, Name, ObjectPath, Property, Value};
+
+/// A top-level `property = literal` conjunct of the query being answered. A provider may use it to
+/// look things up in an index; it need not, because the broker applies the whole filter afterwards.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Equality {
+    /// The property.
+    pub property: Name,
+    /// The literal, not yet converted to the property's type.
+    pub value: Value,
+}
+
+/// The input parameters of a method call, checked and converted to their declared types: embedded
+/// instances arrive as `Value::Instance`, references as `Value::Reference`. A parameter that the
+/// caller left out is absent or `Null`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Arguments {
+    /// Name and value, in declared order.
+    pub values: Vec<(Name, Value)>,
+}
+
+impl Arguments {
+    /// The value of `name`; `Null` when it was not given.
+    pub fn get(&self, name: &str) -> &Value {
+        self.values
+            .iter()
+            .find(|(parameter, _)| parameter.is(name))
+            .map_or(&Value::Null, |(_, value)| value)
+    }
+}
+
+/// What a method call came to: the return value and the output parameters (those not named are
+/// null).
+#[derive(Clone, Debug, PartialEq)]
+pub struct MethodOutcome {
+    /// The return value.
+    pub return_value: Value,
+    /// Output parameters by name.
+    pub out: Vec<(Name, Value)>,
+}
+
+/// Answers for some classes of one namespace. Reads are synchronous: they look at published state
+/// and never wait.
+#[async_trait]
+pub trait Provider: Send + Sync + 'static {
+    /// The concrete classes whose instances this provider makes, associations excluded.
+    fn classes(&self) -> Vec<Name>;
+
+    /// All instances of exactly `class`, paths filled in, in the order clients rely on.
+    fn enumerate(
+        &self,
+        context: &Context,
+        class: &Name,
+        filter: &[Equality],
+    ) -> Result<Vec<Instance>, CimError>;
+
+    /// One instance by its complete keys. The default enumerates with the keys as filter.
+    fn get(&self, context: &Context, path: &ObjectPath) -> Result<Option<Instance>, CimError>;
+
+    /// Which role a caller needs for `method` of `class`.
+    fn required_role(&self, class: &Name, method: &Name) -> Role;
+
+    /// Calls `method` on `target` (an instance that exists, or the class for a static method).
+    async fn invoke(
+        &self,
+        context: &Context,
+        target: &ObjectPath,
+        method: &Name,
+        arguments: Arguments,
+    ) -> Result<MethodOutcome, CimError> {
+        let _ = (context, target, arguments);
+        Err(CimError::new(
+            CimStatus::MethodNotAvailable,
+            format!("The method {method} is declared but not served."),
+        ))
+    }
+
+    /// What to answer when the caller's role does not allow `method`. Hyper-V's classes answer a
+    /// return code, others an error.
+    fn access_denied(&self, class: &Name, method: &Name) -> Result<MethodOutcome, CimError> {
+        Err(CimError::new(
+            CimStatus::AccessDenied,
+            format!("The account may not call {class}.{method}."),
+        ))
+    }
+}
+
+/// Looks from one end of an association to the other: the paths at the far end that `from` (a
+/// complete path of the near end's class or a subclass) is linked to, in the order clients rely
+/// on, one entry for each link; duplicates are kept.
+pub type Traverse =
+    Box<dyn Fn(&Context, &ObjectPath) -> Result<Vec<ObjectPath>, CimError> + Send + Sync>;
+
+/// One association class: two roles, a function each way. The broker makes its instances,
+/// associators and references from this row.
+pub struct Association {
+    /// The association class.
+    pub class: Name,
+    /// The reference properties: first and second end.
+    pub roles: (Name, Name),
+    /// The concrete classes found at each end (for enumerating, and to skip rows that cannot
+    /// apply to a source).
+    pub end_classes: (Vec<Name>, Vec<Name>),
+    /// From an object at the first end to those at the second.
+    pub forward: Traverse,
+    /// From an object at the second end to those at the first.
+    pub backward: Traverse,
+    /// Properties of the link besides its two references (first, second end given), where the
+    /// class has any that are not null.
+    #[allow(clippy::type_complexity)]
+    pub properties: Option<Box<dyn Fn(&ObjectPath, &ObjectPath) -> Vec<Property> + Send + Sync>>,
+}
