@@ -10,19 +10,24 @@
 #![forbid(unsafe_code)]
 
 pub mod class;
+pub mod convert;
 pub mod datetime;
 pub mod instance;
 pub mod mof;
 pub mod name;
 pub mod path;
+mod path_text;
 pub mod status;
 pub mod value;
 pub mod wql;
 
-pub use class::{Class, MethodDecl, ParameterDecl, PropertyDecl, Qualifier, QualifierDecl};
-pub use datetime::DateTime;
-pub use instance::{Instance, Property};
+pub use class::{
+    Class, Embedded, MethodDecl, ParameterDecl, PropertyDecl, Qualifier, QualifierDecl,
+};
+pub use convert::{CoercionError, ConversionError};
+pub use datetime::{DateTime, DateTimeError};
+pub use instance::{Instance, InstanceBuilder, InstanceError, Property};
 pub use name::{Name, Namespace};
-pub use path::{KeyValue, Keys, ObjectPath};
+pub use path::{KeyValue, Keys, ObjectPath, PathError};
 pub use status::{CimError, CimStatus};
 pub use value::{CimType, Type, Value};

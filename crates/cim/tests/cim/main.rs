@@ -1,0 +1,6 @@
+//! What the object model promises, shown through its public interface.
+
+mod datetime;
+mod instance;
+mod path;
+mod value;
