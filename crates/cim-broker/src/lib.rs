@@ -19,4 +19,6 @@ pub use access::{Context, Role};
 pub use broker::{
     AssociatorFilter, Broker, ClassOptions, InvokeResult, QueryResult, ReferenceFilter,
 };
-pub use provider::{Arguments, Association, Equality, MethodOutcome, Provider};
+pub use provider::{
+    ArgumentFault, ArgumentFaultKind, Arguments, Association, Equality, MethodOutcome, Provider,
+};

@@ -17,6 +17,10 @@ pub struct Equality {
 /// The input parameters of a method call, checked and converted to their declared types: embedded
 /// instances arrive as `Value::Instance`, references as `Value::Reference`. A parameter that the
 /// caller left out is absent or `Null`.
+///
+/// A reference that names an existing object of this server arrives as that object's complete
+/// path, whatever class was declared; one that names nothing arrives as it came, and text that is
+/// no path at all as `Value::String`. What to make of those is the method's to say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Arguments {
     /// Name and value, in declared order.
@@ -43,6 +47,29 @@ pub struct MethodOutcome {
     pub out: Vec<(Name, Value)>,
 }
 
+/// What is wrong with one argument of a method call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArgumentFaultKind {
+    /// The declaration says `Required`, and the argument is absent or NULL.
+    Missing,
+    /// The value is not of the declared type and cannot be read as one.
+    Type,
+    /// The text of an embedded instance cannot be read, or names a class or property that is not
+    /// there.
+    Embedded,
+}
+
+/// An argument that the broker could not bring into its declared form.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArgumentFault {
+    /// The parameter, as declared.
+    pub parameter: Name,
+    /// What is wrong.
+    pub kind: ArgumentFaultKind,
+    /// The answer where a protocol error is wanted; its message says what and where.
+    pub error: CimError,
+}
+
 /// Answers for some classes of one namespace. Reads are synchronous: they look at published state
 /// and never wait.
 #[async_trait]
@@ -50,7 +77,15 @@ pub trait Provider: Send + Sync + 'static {
     /// The concrete classes whose instances this provider makes, associations excluded.
     fn classes(&self) -> Vec<Name>;
 
-    /// All instances of exactly `class`, paths filled in, in the order clients rely on.
+    /// Which role a caller needs to see instances of `class`. Callers below it get empty
+    /// enumerations, and "not found" for a path.
+    fn read_role(&self, class: &Name) -> Role {
+        let _ = class;
+        Role::Viewer
+    }
+
+    /// All instances of exactly `class`, paths filled in, in the order clients rely on. With a
+    /// `filter`, instances that do not satisfy it may be left out; none that does may be.
     fn enumerate(
         &self,
         context: &Context,
@@ -58,7 +93,20 @@ pub trait Provider: Send + Sync + 'static {
         filter: &[Equality],
     ) -> Result<Vec<Instance>, CimError>;
 
-    /// One instance by its complete keys. The default enumerates with the keys as filter.
+    /// The paths of [`Provider::enumerate`], where they are cheaper than the instances.
+    fn enumerate_paths(
+        &self,
+        context: &Context,
+        class: &Name,
+        filter: &[Equality],
+    ) -> Result<Vec<ObjectPath>, CimError> {
+        let instances = self.enumerate(context, class, filter)?;
+        Ok(instances.into_iter().filter_map(|i| i.path).collect())
+    }
+
+    /// One instance by its complete keys, in declared spelling; key values are as the caller
+    /// spelled them and compare without case and without regard to
+    /// which way slashes are written.
     fn get(&self, context: &Context, path: &ObjectPath) -> Result<Option<Instance>, CimError>;
 
     /// Which role a caller needs for `method` of `class`.
@@ -77,6 +125,18 @@ pub trait Provider: Send + Sync + 'static {
             CimStatus::MethodNotAvailable,
             format!("The method {method} is declared but not served."),
         ))
+    }
+
+    /// What to answer when an argument is missing or not of the declared form. Hyper-V's classes
+    /// answer a return code, others the error.
+    fn bad_argument(
+        &self,
+        class: &Name,
+        method: &Name,
+        fault: &ArgumentFault,
+    ) -> Result<MethodOutcome, CimError> {
+        let _ = (class, method);
+        Err(fault.error.clone())
     }
 
     /// What to answer when the caller's role does not allow `method`. Hyper-V's classes answer a
