@@ -1,0 +1,95 @@
+//! Running other programs: what was run and what it said is part of every failure.
+
+use std::process::{Command, Output, Stdio};
+
+/// Why a program did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// It could not be started.
+    #[error("cannot run `{command}`: {source}")]
+    Start {
+        /// The command line.
+        command: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// It ended with an error.
+    #[error("`{command}` failed ({status}){}", said(.output))]
+    Failed {
+        /// The command line.
+        command: String,
+        /// How it ended.
+        status: std::process::ExitStatus,
+        /// What it said, if that was not shown already.
+        output: String,
+    },
+}
+
+fn said(output: &str) -> String {
+    match output.trim() {
+        "" => String::new(),
+        output => format!(":\n{output}"),
+    }
+}
+
+/// Runs a program whose output is only of interest when it fails; gives its standard output.
+pub fn quiet(command: &mut Command) -> Result<String, ProcessError> {
+    let line = command_line(command);
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| ProcessError::Start {
+            command: line.clone(),
+            source,
+        })?;
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = output;
+    let stdout = String::from_utf8_lossy(&stdout).into_owned();
+    if status.success() {
+        return Ok(stdout);
+    }
+    let output = format!("{stdout}{}", String::from_utf8_lossy(&stderr));
+    Err(ProcessError::Failed {
+        command: line,
+        status,
+        output,
+    })
+}
+
+/// Runs a program whose output goes where ours goes.
+pub fn shown(command: &mut Command) -> Result<(), ProcessError> {
+    let line = command_line(command);
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|source| ProcessError::Start {
+            command: line.clone(),
+            source,
+        })?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(ProcessError::Failed {
+        command: line,
+        status,
+        output: String::new(),
+    })
+}
+
+/// A cargo command of the same toolchain.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(crate::workspace::root());
+    command
+}
+
+fn command_line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
