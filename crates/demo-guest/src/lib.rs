@@ -54,6 +54,7 @@
 //! The ACPI power button does what `poweroff` does.
 
 pub mod disk;
+pub mod image;
 pub mod pattern;
 pub mod protocol;
 pub mod ram;

@@ -72,6 +72,12 @@ impl StatePage {
     }
 }
 
+impl From<StatePage> for Page {
+    fn from(StatePage(page): StatePage) -> Self {
+        page
+    }
+}
+
 /// Writes round `value` into the ring's page `index`.
 pub fn write_ring_page(page: &Page, boot: u64, index: u64, value: u64) {
     let [magic, boot_word, index_word, value_word, rest @ ..] = page.words();
