@@ -4,3 +4,4 @@ mod datetime;
 mod instance;
 mod path;
 mod value;
+mod wql;
