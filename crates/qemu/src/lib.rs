@@ -11,6 +11,7 @@
 //! (the file that comes out, and how to start from it). [`img`] wraps `qemu-img`, [`merge`]
 //! shortens chains of layers, [`memory_backing`] chooses between kinds of guest memory.
 
+pub mod accelerator;
 pub mod img;
 pub mod installation;
 pub mod live;
