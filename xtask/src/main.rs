@@ -6,9 +6,11 @@
 //! in [`COMMANDS`].
 
 mod apt;
+mod check;
 mod guest;
 mod process;
 mod setup;
+mod test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -33,6 +35,16 @@ const COMMANDS: &[Command] = &[
         name: "guest",
         usage: guest::USAGE,
         run: guest::run,
+    },
+    Command {
+        name: "check",
+        usage: check::USAGE,
+        run: check::run,
+    },
+    Command {
+        name: "test",
+        usage: test::USAGE,
+        run: test::run,
     },
 ];
 

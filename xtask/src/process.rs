@@ -1,5 +1,6 @@
 //! Running other programs: what was run and what it said is part of every failure.
 
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 /// Why a program did not do its work.
@@ -84,6 +85,17 @@ pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(crate::workspace::root());
     command
+}
+
+/// Where cargo puts what it builds.
+pub fn target_folder() -> Result<PathBuf, crate::Failure> {
+    #[derive(serde::Deserialize)]
+    struct Metadata {
+        target_directory: PathBuf,
+    }
+    let text = quiet(cargo().args(["metadata", "--format-version", "1", "--no-deps", "--locked"]))?;
+    let metadata: Metadata = serde_json::from_str(&text)?;
+    Ok(metadata.target_directory)
 }
 
 fn command_line(command: &Command) -> String {

@@ -11,6 +11,8 @@ use std::process::Command;
 use crate::apt::Apt;
 use crate::{Outcome, WrongUsage, guest, process};
 
+pub use python::interpreter as python_interpreter;
+
 pub const USAGE: &str = "setup [--simulate] [--libvirt]\n      \
     checks for and installs what the other commands need; --simulate only says what apt would do";
 

@@ -94,6 +94,12 @@ pub fn boot_image() -> Result<PathBuf, Failure> {
     Ok(image)
 }
 
+/// The kernel that is on the boot disk.
+pub fn kernel() -> Result<PathBuf, Failure> {
+    let _lock = workspace::lock_cache()?;
+    one_file(&Apt::new()?.unpack(PACKAGES)?.join("root/boot"), "vmlinuz-")
+}
+
 /// Builds the counting program, linked statically: the guest has no libraries.
 fn build_program() -> Result<PathBuf, Failure> {
     let target_folder = workspace::cache("guest-target")?;

@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::{Failure, Outcome, process, workspace};
 
 /// The environment's interpreter.
-fn interpreter() -> Result<PathBuf, Failure> {
+pub fn interpreter() -> Result<PathBuf, Failure> {
     Ok(workspace::cache("python")?.join("environment/bin/python"))
 }
 

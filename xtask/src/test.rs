@@ -1,0 +1,70 @@
+//! `cargo xtask test`: set-up, then every test: the workspace's Rust tests, then the client tests
+//! in `tests/python`.
+//!
+//! The tests find what they need in the environment:
+//!
+//! | variable | names |
+//! |---|---|
+//! | `ROOTVIRT_TEST_GUEST` | the demo guest's boot disk (raw; never write to it) |
+//! | `ROOTVIRT_TEST_KERNEL` | the Linux kernel on that disk |
+//! | `ROOTVIRT_TEST_PYTHON` | a Python interpreter with the clients |
+//! | `ROOTVIRT_TEST_PROGRAM` | the program `rootvirt` (client tests only; Rust tests have cargo's own variable) |
+
+use std::ffi::OsString;
+use std::fs;
+
+use crate::setup::{self, Need};
+use crate::{Outcome, guest, process, workspace};
+
+pub const USAGE: &str = "test [CARGO TEST ARGUMENTS]\n      \
+    runs every test; with arguments, only `cargo test` with these (such as -p demo-guest)";
+
+pub fn run(arguments: &[String]) -> Outcome {
+    let environment = prepare()?;
+    let mut tests = process::cargo();
+    tests.args(["test", "--locked"]).envs(environment.clone());
+    if !arguments.is_empty() {
+        return Ok(process::shown(tests.args(arguments))?);
+    }
+    process::shown(tests.arg("--workspace"))?;
+    run_python_tests(environment)
+}
+
+/// Sets up what tests need; gives the variables by which they find it.
+fn prepare() -> Result<Vec<(&'static str, OsString)>, crate::Failure> {
+    setup::ensure(&[Need::Qemu, Need::Python])?;
+    Ok(vec![
+        ("ROOTVIRT_TEST_GUEST", guest::boot_image()?.into_os_string()),
+        ("ROOTVIRT_TEST_KERNEL", guest::kernel()?.into_os_string()),
+        (
+            "ROOTVIRT_TEST_PYTHON",
+            setup::python_interpreter()?.into_os_string(),
+        ),
+    ])
+}
+
+fn run_python_tests(environment: Vec<(&'static str, OsString)>) -> Outcome {
+    let folder = workspace::root().join("tests/python");
+    let mut has_tests = false;
+    for entry in fs::read_dir(&folder)? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        has_tests |= name.starts_with("test_") && name.ends_with(".py");
+    }
+    if !has_tests {
+        return Ok(());
+    }
+    process::shown(process::cargo().args(["build", "--locked", "--package", "rootvirt"]))?;
+    process::shown(
+        std::process::Command::new(setup::python_interpreter()?)
+            .args(["-m", "pytest", "-p", "no:cacheprovider"])
+            .arg(&folder)
+            .envs(environment)
+            .env(
+                "ROOTVIRT_TEST_PROGRAM",
+                process::target_folder()?.join("debug/rootvirt"),
+            )
+            .env("PYTHONDONTWRITEBYTECODE", "1"),
+    )?;
+    Ok(())
+}
