@@ -10,8 +10,11 @@ mod sources;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::{Failure, Outcome, process, workspace};
+
+const LISTS_LIVE: Duration = Duration::from_secs(3600);
 
 /// apt with sources of its own.
 pub struct Apt {
@@ -37,7 +40,7 @@ impl Apt {
 
     /// Installs packages into the system, preferring this release's backports, and says so.
     pub fn install(&self, packages: &[&str]) -> Outcome {
-        self.fetch_lists(true)?;
+        self.fetch_lists()?;
         eprintln!(
             "installing {} with apt from {} ({})",
             packages.join(", "),
@@ -45,12 +48,13 @@ impl Apt {
             self.mirrors()?
         );
         let mut command = self.install_command(packages);
-        Ok(process::shown(command.arg("--quiet=2"))?)
+        process::quiet(&mut command)?;
+        Ok(())
     }
 
     /// What installing packages would do, as apt says it.
     pub fn simulate_install(&self, packages: &[&str]) -> Result<String, Failure> {
-        self.fetch_lists(true)?;
+        self.fetch_lists()?;
         Ok(process::quiet(
             self.install_command(packages).arg("--simulate"),
         )?)
@@ -74,7 +78,7 @@ impl Apt {
             drop(fs::remove_dir_all(folder.join(name)));
             fs::create_dir_all(folder.join(name))?;
         }
-        self.fetch_lists(true)?;
+        self.fetch_lists()?;
         let names = packages
             .iter()
             .map(|package| self.resolve(package))
@@ -133,9 +137,15 @@ impl Apt {
         command
     }
 
-    fn fetch_lists(&self, needed: bool) -> Outcome {
+    /// Old lists name packages that the mirror has no more.
+    fn fetch_lists(&self) -> Outcome {
         let done = self.folder.join("fetched");
-        if !needed || done.exists() {
+        let age = fs::metadata(&done)
+            .and_then(|done| done.modified())
+            .map(|when| when.elapsed());
+        if let Ok(Ok(age)) = age
+            && age < LISTS_LIVE
+        {
             return Ok(());
         }
         eprintln!("fetching package lists from {}", self.mirrors()?);

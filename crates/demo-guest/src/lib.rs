@@ -32,12 +32,14 @@
 //! ```text
 //! rootvirt-guest ready boot=18f0c2a1b2c3d4e5 start=0 ring=16384 memory=486 cpus=1 disks=sdb:ide:0 ignored=sda
 //! tick 12 ram 2400 disk 2400 errors 0
+//! rootvirt-guest key 30
 //! rootvirt-guest power-button
 //! rootvirt-guest poweroff
 //! ```
 //!
 //! `tick` comes once a second: seconds since the guest's program started, A, the lowest D (`-`
-//! without a data disk), and the number of read and write errors. Commands are one line each; the
+//! without a data disk), and the number of read and write errors. `key` is a key pressed on the
+//! keyboard, by Linux's code. All this also shows on the screen of a machine that has one. Commands are one line each; the
 //! answer ends with `ok COMMAND ...` or `error COMMAND WHY`:
 //!
 //! | command | effect |

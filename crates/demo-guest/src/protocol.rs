@@ -244,6 +244,31 @@ impl Report {
     }
 }
 
+/// A key of a keyboard was pressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyPress {
+    /// Linux's code of the key; for the main keys the same as in scan code set 1.
+    pub code: u16,
+}
+
+const KEY: &str = "rootvirt-guest key ";
+
+impl fmt::Display for KeyPress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{KEY}{}", self.code)
+    }
+}
+
+impl KeyPress {
+    /// The line as a value, if it is one.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        Some(Self {
+            code: line.strip_prefix(KEY)?.parse().ok()?,
+        })
+    }
+}
+
 /// How the guest ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {

@@ -5,7 +5,7 @@ use std::io::BufReader;
 use std::time::{Duration, Instant};
 
 use demo_guest::disk::{read_counter, read_counter_of_chain};
-use demo_guest::protocol::Ending;
+use demo_guest::protocol::{Ending, KeyPress};
 use demo_guest::ram;
 use serde_json::json;
 
@@ -161,6 +161,16 @@ fn the_power_button_ends_a_round_and_the_next_boot_goes_on_from_the_disk() {
     );
     let listed = machine.serial.shell("ls /dev/vda", LIMIT).expect("a shell");
     assert_eq!(listed, ["/dev/vda"]);
+
+    machine.qmp(
+        "send-key",
+        &json!({ "keys": [{ "type": "qcode", "data": "a" }] }),
+    );
+    let key = machine
+        .serial
+        .wait_for("key", LIMIT, KeyPress::parse)
+        .expect("the key is told");
+    assert_eq!(key, KeyPress { code: 30 });
 
     machine.qmp("system_powerdown", &json!({}));
     machine

@@ -1,4 +1,5 @@
-//! The serial port: saying lines and serving commands.
+//! The serial port: saying lines and serving commands. What is said also shows on the screen, if the
+//! machine has one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -11,14 +12,20 @@ use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
 use crate::counter::Counter;
 use crate::heartbeat::Heartbeat;
-use crate::{Failure, power};
+use crate::{Failure, input};
 
 const PORT: &str = "/dev/ttyS0";
+const SCREEN: &str = "/dev/tty1";
 
 /// The serial port.
 pub struct Console {
     input: File,
-    output: Mutex<File>,
+    output: Mutex<Output>,
+}
+
+struct Output {
+    port: File,
+    screen: Option<File>,
 }
 
 impl Console {
@@ -32,16 +39,24 @@ impl Console {
         let mut attributes = tcgetattr(&port)?;
         attributes.make_raw();
         tcsetattr(&port, OptionalActions::Now, &attributes)?;
+        let screen = OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NOCTTY)
+            .open(SCREEN)
+            .ok();
         Ok(Self {
             input: port.try_clone()?,
-            output: Mutex::new(port),
+            output: Mutex::new(Output { port, screen }),
         })
     }
 
     /// Says one line, whole. A port that is gone is no reason to stop counting.
     pub fn say(&self, line: &str) {
         let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(output.write_all(format!("{line}\n").as_bytes()));
+        drop(output.port.write_all(format!("{line}\n").as_bytes()));
+        if let Some(screen) = &mut output.screen {
+            drop(screen.write_all(format!("{line}\n").as_bytes()));
+        }
     }
 }
 
@@ -96,8 +111,8 @@ fn carry_out(
             counter.load.dirty(rate, mib.parse()?)?;
         }
         "sh" => return shell(console, rest),
-        "poweroff" => power::end(counter, console, Ending::PowerOff)?,
-        "reboot" => power::end(counter, console, Ending::Reboot)?,
+        "poweroff" => input::end(counter, console, Ending::PowerOff)?,
+        "reboot" => input::end(counter, console, Ending::Reboot)?,
         _ => return Err("is no command of this guest".into()),
     }
     Ok(rest.to_owned())

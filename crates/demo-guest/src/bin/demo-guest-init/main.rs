@@ -8,8 +8,8 @@ mod block_devices;
 mod console;
 mod counter;
 mod heartbeat;
+mod input;
 mod load;
-mod power;
 mod system;
 
 use std::convert::Infallible;
@@ -37,6 +37,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 fn run() -> Result<Infallible, Failure> {
     system::mount_file_systems()?;
     system::load_modules()?;
+    system::keep_ctrl_alt_del()?;
     let console = Arc::new(Console::open()?);
     for problem in system::take_problems() {
         console.say(&format!("rootvirt-guest warning: {problem}"));
@@ -48,7 +49,7 @@ fn run() -> Result<Infallible, Failure> {
         let counter = Arc::clone(&counter);
         move || counter.count()
     })?;
-    power::watch_buttons(&counter, &console)?;
+    input::watch(&counter, &console)?;
     spawn("console", {
         let (counter, console) = (Arc::clone(&counter), Arc::clone(&console));
         move || console::serve(&console, &counter)

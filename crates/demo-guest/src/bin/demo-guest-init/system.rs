@@ -41,6 +41,11 @@ pub fn load_modules() -> io::Result<()> {
     Ok(())
 }
 
+/// Lets Ctrl-Alt-Del be keys like others, instead of an instant restart by the kernel.
+pub fn keep_ctrl_alt_del() -> io::Result<()> {
+    Ok(reboot(RebootCommand::CadOff)?)
+}
+
 /// What went wrong before the console was open.
 pub fn take_problems() -> Vec<String> {
     PROBLEMS
