@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 
 /// The oldest QEMU that has what is needed here (the machine type and `file:PATH,offset=`).
 pub const NEEDED: Version = Version {
@@ -58,6 +59,8 @@ pub struct Installation {
     pub img: PathBuf,
     /// The version of `system`.
     pub version: Version,
+    /// Whether QEMU can restrict its own system calls on this host (seccomp).
+    pub sandbox: bool,
 }
 
 /// Why no usable QEMU was found.
@@ -95,10 +98,12 @@ impl Installation {
         let img = locate(img, "qemu-img")?;
         let version = checked_version(&system).await?;
         checked_version(&img).await?;
+        let sandbox = sandbox_works(&system).await;
         Ok(Installation {
             system,
             img,
             version,
+            sandbox,
         })
     }
 }
@@ -151,6 +156,49 @@ async fn checked_version(path: &Path) -> Result<Version, InstallationError> {
         });
     }
     Ok(found)
+}
+
+/// Starts a machine without anything inside the sandbox and ends it at once: builds without
+/// seccomp and hosts that forbid it are found here and not when a guest is to start.
+async fn sandbox_works(system: &Path) -> bool {
+    let mut child = match tokio::process::Command::new(system)
+        .args([
+            "-no-user-config",
+            "-nodefaults",
+            "-machine",
+            "none",
+            "-display",
+            "none",
+        ])
+        .args([
+            "-S",
+            "-qmp",
+            "stdio",
+            "-sandbox",
+            crate::command_line::SANDBOX,
+        ])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+    {
+        Ok(child) => child,
+        Err(_) => return false,
+    };
+    let quit = b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"quit\"}\n";
+    let run = async {
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(quit).await?;
+            stdin.flush().await?;
+            return child.wait().await.map(|status| status.success());
+        }
+        Ok::<bool, std::io::Error>(false)
+    };
+    matches!(
+        tokio::time::timeout(Duration::from_secs(20), run).await,
+        Ok(Ok(true))
+    )
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@
 //! shortens chains of layers, [`memory_backing`] chooses between kinds of guest memory.
 
 pub mod accelerator;
+pub mod blocks;
+mod command_line;
+pub mod identity;
 pub mod img;
 pub mod installation;
 pub mod live;

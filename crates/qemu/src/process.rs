@@ -1,19 +1,49 @@
 //! A running QEMU process and its verbs.
+//!
+//! The process is in its own session, holds no pipe to us and is not ended when we are: guests
+//! outlive the service, which finds them again with [`Process::reconnect`]. (A service manager
+//! that ends every process of a service with it must be told not to.)
 
+use crate::identity::{self, Identity};
 use crate::installation::Installation;
 use crate::qmp::{Event, Qmp, QmpError};
-use crate::spec::{Id, LaunchSpec, Layer, SpecError};
+use crate::spec::{LaunchSpec, SpecError, Start};
+use serde_json::{Value, json};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// The Unix sockets in a run folder: the monitor we use, and a spare for when that one is taken.
 pub const SOCKET_NAMES: [&str; 2] = ["qmp.sock", "spare.sock"];
 
+/// What QEMU writes to its standard output and error, in the run folder.
+pub const LOG_FILE: &str = "qemu.log";
+
+/// How long QEMU may take from start to readiness. Huge pages are filled in this time.
+const LAUNCH_PATIENCE: Duration = Duration::from_secs(120);
+/// How long a monitor may take to greet when we reconnect.
+const GREETING_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a killed process may take to go.
+const KILL_PATIENCE: Duration = Duration::from_secs(30);
+/// How much of the log is shown.
+const LOG_TAIL: u64 = 4096;
+
 /// A running QEMU process. Clones share it. Dropping it leaves the guest running.
 #[derive(Clone)]
 pub struct Process {
     qmp: Qmp,
+    body: Arc<Body>,
+}
+
+struct Body {
+    identity: Identity,
+    handle: OwnedFd,
+    run_dir: PathBuf,
 }
 
 /// Why a process was not started or not found again.
@@ -29,7 +59,7 @@ pub enum ProcessError {
         action: &'static str,
         path: PathBuf,
         #[source]
-        cause: std::io::Error,
+        cause: io::Error,
     },
     #[error("The machine runs already, as process {pid}.")]
     AlreadyRunning { pid: u32 },
@@ -39,6 +69,14 @@ pub enum ProcessError {
     LaunchTimedOut { seconds: u64, said: String },
     #[error("No process runs the machine.")]
     NotRunning,
+    #[error("The process {pid} could not be ended: {cause}.")]
+    NotKilled {
+        pid: u32,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("The process {pid} was killed and is still there after {seconds} s.")]
+    Unkillable { pid: u32, seconds: u64 },
     #[error("The process at {run_dir} is another machine: {found} instead of {expected}.")]
     WrongMachine {
         run_dir: PathBuf,
@@ -59,6 +97,7 @@ pub enum RunState {
     FinishMigrate,
     RestoreVm,
     SaveVm,
+    /// A disk could not be written; [`Process::cont`] tries again.
     IoError,
     InternalError,
     GuestPanicked,
@@ -71,110 +110,454 @@ pub enum RunState {
     Unknown(String),
 }
 
-/// A block device, with the files below it right now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BlockDevice {
-    /// The drive's id.
-    pub drive: Id,
-    /// The chain, oldest first; empty for an empty CD drive. `node` is QEMU's name of the node.
-    pub layers: Vec<BlockNode>,
+impl RunState {
+    /// Whether the guest's processors run.
+    pub fn is_running(&self) -> bool {
+        matches!(self, RunState::Running)
+    }
+
+    fn parse(text: &str) -> RunState {
+        match text {
+            "running" => RunState::Running,
+            "paused" => RunState::Paused,
+            "prelaunch" => RunState::Prelaunch,
+            "inmigrate" => RunState::InMigrate,
+            "postmigrate" => RunState::PostMigrate,
+            "finish-migrate" => RunState::FinishMigrate,
+            "restore-vm" => RunState::RestoreVm,
+            "save-vm" => RunState::SaveVm,
+            "io-error" => RunState::IoError,
+            "internal-error" => RunState::InternalError,
+            "guest-panicked" => RunState::GuestPanicked,
+            "shutdown" => RunState::Shutdown,
+            "suspended" => RunState::Suspended,
+            "watchdog" => RunState::Watchdog,
+            "debug" => RunState::Debug,
+            "colo" => RunState::Colo,
+            other => RunState::Unknown(other.into()),
+        }
+    }
 }
 
-/// A node of QEMU's block graph.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BlockNode {
-    /// Its name.
-    pub node: String,
-    /// QEMU's driver.
-    pub driver: String,
-    /// The file.
-    pub path: PathBuf,
-    /// Whether it is read-only now.
-    pub read_only: bool,
-}
-
-#[allow(clippy::todo, unused_variables, missing_docs)]
 impl Process {
     /// Starts a process and waits until it is ready. The guest then runs, or not, as `spec.start`
-    /// says.
+    /// says. If anything fails, or the future is dropped, no process is left.
     pub async fn launch(
         installation: &Installation,
         spec: &LaunchSpec,
     ) -> Result<Process, ProcessError> {
-        todo!()
+        spec.validate()?;
+        prepare_run_dir(&spec.run_dir)?;
+        let mut child = Child::spawn(installation, spec)?;
+        let process = child.ready(spec).await?;
+        if spec.start == Start::Running {
+            process.cont().await?;
+        }
+        child.leave_running();
+        Ok(process)
     }
+
     /// Finds the process that runs the machine `uuid` with its files in `run_dir`.
     pub async fn reconnect(run_dir: &Path, uuid: Uuid) -> Result<Process, ProcessError> {
-        todo!()
+        let known = Identity::read(run_dir);
+        if known.is_some_and(|identity| !identity.is_alive()) {
+            return Err(ProcessError::NotRunning);
+        }
+        match connect(run_dir).await {
+            Ok(qmp) => Process::adopt(qmp, run_dir, uuid).await,
+            Err(QmpError::Unreachable { .. }) if known.is_none() => Err(ProcessError::NotRunning),
+            Err(error) => Err(error.into()),
+        }
     }
+
+    /// Ends whatever process the pid file in `run_dir` names, without asking it: for one whose
+    /// monitor answers no more. Nothing to end is no error.
+    pub async fn kill_leftover(run_dir: &Path) -> Result<(), ProcessError> {
+        let Some(identity) = Identity::read(run_dir) else {
+            return Ok(());
+        };
+        match identity.open() {
+            Some(handle) => kill(identity.pid, &handle).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Makes sure that the peer is the machine `uuid`, and takes it.
+    async fn adopt(qmp: Qmp, run_dir: &Path, uuid: Uuid) -> Result<Process, ProcessError> {
+        let reply = qmp
+            .execute_within("query-uuid", json!({}), GREETING_PATIENCE)
+            .await?;
+        let found = reply.get("UUID").and_then(Value::as_str);
+        let found: Uuid = found
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| lacking("query-uuid", "the UUID"))?;
+        if found != uuid {
+            return Err(ProcessError::WrongMachine {
+                run_dir: run_dir.into(),
+                expected: uuid,
+                found,
+            });
+        }
+        // The kernel, not a file, says who is at the other end.
+        let pid = qmp.peer_pid().and_then(|pid| u32::try_from(pid).ok());
+        let identity = pid.and_then(|pid| Identity::of(pid, uuid));
+        let identity = identity.ok_or(ProcessError::NotRunning)?;
+        let handle = identity.open().ok_or(ProcessError::NotRunning)?;
+        Ok(Process {
+            qmp,
+            body: Arc::new(Body {
+                identity,
+                handle,
+                run_dir: run_dir.into(),
+            }),
+        })
+    }
+
+    /// Process id.
     pub fn pid(&self) -> u32 {
-        todo!()
+        self.body.identity.pid
     }
+
+    /// The process, distinguishable from any other that ever was.
+    pub fn identity(&self) -> Identity {
+        self.body.identity
+    }
+
+    /// The machine.
     pub fn uuid(&self) -> Uuid {
-        todo!()
+        self.body.identity.machine
     }
+
+    /// The folder of its sockets and log.
     pub fn run_dir(&self) -> &Path {
-        todo!()
+        &self.body.run_dir
     }
+
+    /// Its monitor, for what has no verb here.
     pub fn qmp(&self) -> &Qmp {
         &self.qmp
     }
-    pub fn is_alive(&self) -> bool {
-        todo!()
-    }
-    /// Waits until the process has ended.
-    pub async fn exited(&self) {
-        todo!()
-    }
-    /// SIGKILL, and waits until it is gone.
-    pub async fn kill(&self) -> Result<(), ProcessError> {
-        todo!()
-    }
-    pub async fn stop(&self) -> Result<(), QmpError> {
-        todo!()
-    }
-    pub async fn cont(&self) -> Result<(), QmpError> {
-        todo!()
-    }
-    pub async fn status(&self) -> Result<RunState, QmpError> {
-        todo!()
-    }
-    pub async fn reset(&self) -> Result<(), QmpError> {
-        todo!()
-    }
-    pub async fn powerdown(&self) -> Result<(), QmpError> {
-        todo!()
-    }
-    /// Ends the process; kills it if it has not ended after `patience`.
-    pub async fn quit(&self, patience: Duration) -> Result<(), ProcessError> {
-        todo!()
-    }
-    pub async fn eject(&self, drive: &Id) -> Result<(), QmpError> {
-        todo!()
-    }
-    pub async fn insert(&self, drive: &Id, layer: &Layer) -> Result<(), ProcessError> {
-        todo!()
-    }
-    /// What each drive stands on right now: the truth after a crash.
-    pub async fn block_devices(&self) -> Result<Vec<BlockDevice>, QmpError> {
-        todo!()
-    }
-    /// A picture of the screen, as a PPM file.
-    pub async fn screendump(&self, path: &Path) -> Result<(), QmpError> {
-        todo!()
-    }
-    /// Processor time used so far by all virtual processors together.
-    pub fn cpu_time(&self) -> Option<Duration> {
-        todo!()
-    }
-    pub fn uptime(&self) -> Option<Duration> {
-        todo!()
-    }
-    /// The end of what QEMU wrote to its log.
-    pub fn log_tail(&self) -> String {
-        todo!()
-    }
+
+    /// What happens in it from now on; a slow reader loses the oldest.
     pub fn events(&self) -> tokio::sync::broadcast::Receiver<Event> {
         self.qmp.subscribe()
     }
+
+    /// Whether it still runs.
+    pub fn is_alive(&self) -> bool {
+        self.body.identity.is_alive()
+    }
+
+    /// Waits until it has ended.
+    pub async fn exited(&self) {
+        wait_exit(self.pid(), &self.body.handle).await;
+    }
+
+    /// Ends the process at once, like pulling the plug, and waits until it is gone.
+    pub async fn kill(&self) -> Result<(), ProcessError> {
+        kill(self.pid(), &self.body.handle).await
+    }
+
+    /// Ends the process in order, its disks flushed; kills it if it has not ended after
+    /// `patience`.
+    pub async fn quit(&self, patience: Duration) -> Result<(), ProcessError> {
+        let ended = async {
+            match self.qmp.execute_within("quit", json!({}), patience).await {
+                Ok(_) | Err(QmpError::Disconnected { .. }) => self.exited().await,
+                // A monitor that does not answer: killed below.
+                Err(error) => {
+                    tracing::warn!(pid = self.pid(), %error, "QEMU did not take \"quit\"");
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        if tokio::time::timeout(patience, ended).await.is_err() {
+            tracing::warn!(
+                pid = self.pid(),
+                ?patience,
+                "QEMU did not quit in time; killed"
+            );
+            self.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// Stands the guest still; its disks are flushed when this returns.
+    pub async fn stop(&self) -> Result<(), QmpError> {
+        self.qmp.execute("stop", json!({})).await.map(drop)
+    }
+
+    /// Lets the guest run. After [`RunState::IoError`], failed writes are tried again.
+    pub async fn cont(&self) -> Result<(), QmpError> {
+        self.qmp.execute("cont", json!({})).await.map(drop)
+    }
+
+    /// Whether the guest runs.
+    pub async fn status(&self) -> Result<RunState, QmpError> {
+        let reply = self.qmp.execute("query-status", json!({})).await?;
+        let status = reply.get("status").and_then(Value::as_str);
+        status
+            .map(RunState::parse)
+            .ok_or_else(|| lacking("query-status", "the status"))
+    }
+
+    /// Like the reset button.
+    pub async fn reset(&self) -> Result<(), QmpError> {
+        self.qmp.execute("system_reset", json!({})).await.map(drop)
+    }
+
+    /// Like a short press of the power button: asks the guest to shut down.
+    pub async fn powerdown(&self) -> Result<(), QmpError> {
+        let result = self.qmp.execute("system_powerdown", json!({})).await;
+        result.map(drop)
+    }
+
+    /// Writes a picture of the screen to `path`, as PPM.
+    pub async fn screendump(&self, path: &Path) -> Result<(), ProcessError> {
+        crate::spec::check_path(path)?;
+        let arguments = json!({"filename": path.to_string_lossy()});
+        self.qmp.execute("screendump", arguments).await?;
+        Ok(())
+    }
+
+    /// Balloon-free memory statistics: bytes of guest memory that the host really holds.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        let path = format!("/proc/{}/smaps_rollup", self.pid());
+        let text = std::fs::read_to_string(path).ok()?;
+        let kib = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        let shared = kib("Shared_Hugetlb:")?;
+        let private = kib("Private_Hugetlb:")?;
+        let pages = kib("Rss:")?;
+        pages
+            .checked_add(shared)?
+            .checked_add(private)?
+            .checked_mul(1024)
+    }
+
+    /// Processor time used so far by all virtual processors together.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        self.body.identity.cpu_time()
+    }
+
+    /// How long the process has run.
+    pub fn uptime(&self) -> Option<Duration> {
+        self.body.identity.uptime()
+    }
+
+    /// The end of what QEMU wrote to its log: why it ended, if it said so.
+    pub fn log_tail(&self) -> String {
+        log_tail(self.run_dir())
+    }
+}
+
+/// The error for a reply without something that the protocol promises.
+pub(crate) fn lacking(command: &str, lacking: &'static str) -> QmpError {
+    QmpError::BadReply {
+        command: command.into(),
+        lacking,
+    }
+}
+
+/// Tries the monitors in turn: one may be held by somebody else.
+async fn connect(run_dir: &Path) -> Result<Qmp, QmpError> {
+    let mut first_error = None;
+    for name in SOCKET_NAMES {
+        match Qmp::connect(&run_dir.join(name), GREETING_PATIENCE).await {
+            Ok(qmp) => return Ok(qmp),
+            Err(error) => {
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    Err(first_error.unwrap_or(QmpError::NotQmp {
+        path: run_dir.display().to_string(),
+    }))
+}
+
+async fn kill(pid: u32, handle: &OwnedFd) -> Result<(), ProcessError> {
+    identity::kill(handle).map_err(|cause| ProcessError::NotKilled { pid, cause })?;
+    tokio::time::timeout(KILL_PATIENCE, wait_exit(pid, handle))
+        .await
+        .map_err(|_| ProcessError::Unkillable {
+            pid,
+            seconds: KILL_PATIENCE.as_secs(),
+        })
+}
+
+/// A handle of a process becomes readable when the process has ended.
+async fn wait_exit(pid: u32, handle: &OwnedFd) {
+    let watched = handle.try_clone().and_then(crate::raw::watch_readable);
+    let result = match &watched {
+        Ok(watched) => watched.readable().await.map(drop),
+        Err(error) => Err(io::Error::from(error.kind())),
+    };
+    if let Err(error) = result {
+        // Out of descriptors, most likely: look from time to time instead.
+        tracing::warn!(pid, %error, "cannot watch a process");
+        while Path::new(&format!("/proc/{pid}")).exists() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Makes the folder, and clears what an ended process has left in it.
+fn prepare_run_dir(run_dir: &Path) -> Result<(), ProcessError> {
+    let failed = |action, path: &Path, cause| ProcessError::File {
+        action,
+        path: path.into(),
+        cause,
+    };
+    if let Some(running) = Identity::read(run_dir).filter(Identity::is_alive) {
+        return Err(ProcessError::AlreadyRunning { pid: running.pid });
+    }
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(run_dir)
+        .map_err(|cause| failed("Making the folder", run_dir, cause))?;
+    for name in SOCKET_NAMES.into_iter().chain([identity::PID_FILE]) {
+        let path = run_dir.join(name);
+        match std::fs::remove_file(&path) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("Removing", &path, cause));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A QEMU that is not ready yet; killed when dropped before [`Child::leave_running`].
+struct Child {
+    child: Option<tokio::process::Child>,
+}
+
+impl Child {
+    fn spawn(installation: &Installation, spec: &LaunchSpec) -> Result<Child, ProcessError> {
+        let log_path = spec.run_dir.join(LOG_FILE);
+        let failed = |action, path: &Path| {
+            let path = path.to_path_buf();
+            move |cause| ProcessError::File {
+                action,
+                path,
+                cause,
+            }
+        };
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&log_path)
+            .map_err(failed("Making the file", &log_path))?;
+        let errors = log
+            .try_clone()
+            .map_err(failed("Opening the file", &log_path))?;
+        let mut command = std::process::Command::new(&installation.system);
+        command
+            .args(crate::command_line::arguments(spec, installation.sandbox))
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors);
+        crate::raw::in_own_session(&mut command);
+        let child = tokio::process::Command::from(command)
+            .spawn()
+            .map_err(failed("Starting", &installation.system))?;
+        Ok(Child { child: Some(child) })
+    }
+
+    /// Waits for the monitor, makes sure who answers, and writes the pid file.
+    async fn ready(&mut self, spec: &LaunchSpec) -> Result<Process, ProcessError> {
+        let said = || log_tail(&spec.run_dir);
+        let began = Instant::now();
+        let Some(child) = self.child.as_mut() else {
+            return Err(ProcessError::NotRunning);
+        };
+        let qmp = tokio::select! {
+            ended = child.wait() => {
+                let status = ended.map_or_else(|e| e.to_string(), |status| status.to_string());
+                return Err(ProcessError::LaunchFailed { status, said: said() });
+            }
+            connected = first_connection(&spec.run_dir, began) => match connected {
+                Ok(qmp) => qmp,
+                Err(QmpError::NoGreeting { .. } | QmpError::Unreachable { .. }) => {
+                    let seconds = LAUNCH_PATIENCE.as_secs();
+                    return Err(ProcessError::LaunchTimedOut { seconds, said: said() });
+                }
+                // QEMU listens before it has set up everything, so it can still fail.
+                Err(error) => {
+                    let wait = tokio::time::timeout(Duration::from_secs(5), child.wait()).await;
+                    return Err(match wait {
+                        Ok(Ok(status)) => ProcessError::LaunchFailed {
+                            status: status.to_string(),
+                            said: said(),
+                        },
+                        _ => error.into(),
+                    });
+                }
+            }
+        };
+        let process = Process::adopt(qmp, &spec.run_dir, spec.uuid).await?;
+        let written = process.identity().write(&spec.run_dir);
+        written.map_err(|cause| ProcessError::File {
+            action: "Writing",
+            path: spec.run_dir.join(identity::PID_FILE),
+            cause,
+        })?;
+        Ok(process)
+    }
+
+    /// From now on the process is nobody's child to look after; its exit status is collected so
+    /// that no zombie stays.
+    fn leave_running(mut self) {
+        if let Some(mut child) = self.child.take() {
+            tokio::spawn(async move {
+                if let Ok(status) = child.wait().await {
+                    tracing::debug!(%status, "QEMU ended");
+                }
+            });
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended already; tokio collects the exit status.
+            let _ = child.start_kill();
+        }
+    }
+}
+
+/// Connects as soon as QEMU listens, then waits until it has set itself up.
+async fn first_connection(run_dir: &Path, began: Instant) -> Result<Qmp, QmpError> {
+    let path = run_dir.join(SOCKET_NAMES[0]);
+    loop {
+        let left = LAUNCH_PATIENCE.saturating_sub(began.elapsed());
+        match Qmp::connect(&path, left).await {
+            Err(QmpError::Unreachable { .. }) if !left.is_zero() => {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+fn log_tail(run_dir: &Path) -> String {
+    use std::io::{Read, Seek, SeekFrom};
+    let read = || -> io::Result<String> {
+        let mut file = std::fs::File::open(run_dir.join(LOG_FILE))?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL)))?;
+        let mut bytes = Vec::new();
+        file.take(LOG_TAIL).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+    };
+    read().unwrap_or_else(|error| format!("(its log cannot be read: {error})"))
 }

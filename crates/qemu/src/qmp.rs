@@ -55,6 +55,9 @@ pub struct Event {
     pub timestamp_micros: i64,
 }
 
+/// The result of a command, or the class and description of its error.
+pub type Answer = Result<Value, (String, String)>;
+
 /// One line from QEMU.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
@@ -62,10 +65,7 @@ pub enum Message {
     /// The first line of a connection, with QEMU's version.
     Greeting { version: Value },
     /// The reply to the request `id`; an error has class and description.
-    Reply {
-        id: Option<u64>,
-        result: Result<Value, (String, String)>,
-    },
+    Reply { id: Option<u64>, result: Answer },
     /// An event.
     Event(Event),
     /// Valid JSON, but none of the above.
@@ -197,7 +197,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     last_id: u64,
-    waiting: HashMap<u64, oneshot::Sender<Result<Value, (String, String)>>>,
+    waiting: HashMap<u64, oneshot::Sender<Answer>>,
     recorders: Vec<Weak<Tape>>,
     end: Option<Disconnection>,
 }
@@ -345,10 +345,7 @@ impl Qmp {
             })
     }
 
-    #[allow(clippy::type_complexity)]
-    fn register(
-        &self,
-    ) -> Result<(u64, oneshot::Receiver<Result<Value, (String, String)>>), QmpError> {
+    fn register(&self) -> Result<(u64, oneshot::Receiver<Answer>), QmpError> {
         let mut state = self.shared.state();
         if let Some(cause) = &state.end {
             return Err(QmpError::Disconnected {

@@ -440,7 +440,7 @@ impl LaunchSpec {
         if !(1..=16 * 1024 * 1024).contains(&mib) {
             return Err(SpecError::MemorySize { mib });
         }
-        if self.memory.backing == Backing::Hugetlb && mib % 2 != 0 {
+        if self.memory.backing == Backing::Hugetlb && !mib.is_multiple_of(2) {
             return Err(SpecError::MemoryNotHugePages { mib });
         }
         Ok(())

@@ -1,0 +1,291 @@
+//! Turns a checked [`LaunchSpec`] into QEMU's arguments.
+//!
+//! Devices and block nodes are given as JSON, so that no name or path can be read as an option.
+//! PCI slots are fixed: 2 the display, 4 to 11 SCSI controllers, 12 to 27 network cards.
+
+use crate::process::SOCKET_NAMES;
+use crate::spec::*;
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+const DISPLAY_SLOT: u8 = 2;
+const FIRST_SCSI_SLOT: u8 = 4;
+const FIRST_NIC_SLOT: u8 = 12;
+
+/// The name of the guest's memory block, which memory images refer to.
+const MEMORY_ID: &str = "memory";
+
+/// What QEMU may not do: start programs, gain privileges, change its own scheduling.
+pub(crate) const SANDBOX: &str =
+    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
+/// The arguments for a valid spec.
+pub(crate) fn arguments(spec: &LaunchSpec, sandbox: bool) -> Vec<OsString> {
+    let mut line = Line::default();
+    line.add(
+        "-name",
+        format!("guest={},debug-threads=on", escaped(&spec.name)),
+    );
+    line.add("-uuid", spec.uuid.to_string());
+    line.flag("-no-user-config");
+    line.flag("-nodefaults");
+    line.add("-display", "none");
+    line.add(
+        "-machine",
+        format!("{MACHINE_TYPE},usb=off,dump-guest-core=off,memory-backend={MEMORY_ID}"),
+    );
+    line.add("-accel", spec.accelerator.as_str());
+    line.add("-cpu", escaped(&spec.cpu_model));
+    line.add("-smp", spec.vcpus.to_string());
+    line.add("-m", format!("{}M", spec.memory.mib));
+    line.add("-object", memory_backend(spec.memory).to_string());
+    line.add("-rtc", "base=utc");
+    line.add("-msg", "timestamp=on");
+    if sandbox {
+        line.add("-sandbox", SANDBOX);
+    }
+    smbios(&mut line, &spec.smbios, spec);
+    for name in SOCKET_NAMES {
+        let path = escaped(&spec.run_dir.join(name).to_string_lossy());
+        line.add("-qmp", format!("unix:{path},server=on,wait=off"));
+    }
+    // The guest takes its first step only after we have seen that the process is the right one.
+    line.flag("-S");
+    if spec.start == Start::Incoming {
+        line.add("-incoming", "defer");
+    }
+    line.add(
+        "-device",
+        json!({"driver": "VGA", "id": "display", "addr": slot(DISPLAY_SLOT, 0)}).to_string(),
+    );
+    serial_ports(&mut line, &spec.serial_ports);
+    let mut boot = BootOrder::of(spec);
+    drives(&mut line, spec, &mut boot);
+    nics(&mut line, &spec.nics, &mut boot);
+    line.0
+        .extend(spec.test_arguments.iter().map(OsString::from));
+    line.0
+}
+
+#[derive(Default)]
+struct Line(Vec<OsString>);
+
+impl Line {
+    fn flag(&mut self, flag: &str) {
+        self.0.push(flag.into());
+    }
+
+    fn add(&mut self, option: &str, value: impl Into<OsString>) {
+        self.0.push(option.into());
+        self.0.push(value.into());
+    }
+}
+
+/// QEMU's option syntax: a doubled comma is a comma.
+fn escaped(text: &str) -> String {
+    text.replace(',', ",,")
+}
+
+fn slot(base: u8, index: u8) -> String {
+    format!("0x{:x}", base.saturating_add(index))
+}
+
+fn memory_backend(memory: Memory) -> Value {
+    let size = memory.mib.saturating_mul(1 << 20);
+    match memory.backing {
+        Backing::Hugetlb => json!({
+            "qom-type": "memory-backend-memfd", "id": MEMORY_ID, "size": size,
+            "hugetlb": true, "hugetlbsize": 2 << 20, "prealloc": true, "share": true,
+        }),
+        Backing::Transparent => json!({
+            "qom-type": "memory-backend-ram", "id": MEMORY_ID, "size": size,
+        }),
+    }
+}
+
+fn smbios(line: &mut Line, smbios: &Smbios, spec: &LaunchSpec) {
+    let mut table = |number: u8, fixed: String, fields: &[(&str, &String)]| {
+        let mut text = format!("type={number}{fixed}");
+        for (name, value) in fields.iter().filter(|(_, v)| !v.is_empty()) {
+            text.push_str(&format!(",{name}={}", escaped(value)));
+        }
+        line.add("-smbios", text);
+    };
+    table(
+        1,
+        format!(",uuid={}", spec.uuid),
+        &[
+            ("manufacturer", &smbios.manufacturer),
+            ("product", &smbios.product),
+            ("version", &smbios.version),
+            ("serial", &smbios.serial_number),
+        ],
+    );
+    if !smbios.base_board_serial_number.is_empty() {
+        table(
+            2,
+            String::new(),
+            &[("serial", &smbios.base_board_serial_number)],
+        );
+    }
+    table(
+        3,
+        String::new(),
+        &[
+            ("serial", &smbios.chassis_serial_number),
+            ("asset", &smbios.chassis_asset_tag),
+        ],
+    );
+}
+
+fn serial_ports(line: &mut Line, ports: &[SerialPort]) {
+    for port in ports {
+        let id = format!("serial{}", port.index);
+        let path = |p: &Path| escaped(&p.to_string_lossy());
+        let backend = match &port.connection {
+            SerialConnection::Nothing => format!("null,id={id}"),
+            SerialConnection::Socket(p) => {
+                format!("socket,id={id},path={},server=on,wait=off", path(p))
+            }
+            SerialConnection::File(p) => format!("file,id={id},path={},append=on", path(p)),
+        };
+        line.add("-chardev", backend);
+        let device = json!({"driver": "isa-serial", "index": port.index, "chardev": id});
+        line.add("-device", device.to_string());
+    }
+}
+
+fn drives(line: &mut Line, spec: &LaunchSpec, boot: &mut BootOrder) {
+    for ide in &spec.ide {
+        blocks(line, &ide.drive.medium);
+        let mut device = drive("ide", &ide.drive, boot);
+        device["bus"] = json!(format!("ide.{}", ide.channel));
+        device["unit"] = json!(ide.unit);
+        line.add("-device", device.to_string());
+    }
+    for controller in &spec.scsi {
+        let device = json!({
+            "driver": "virtio-scsi-pci", "id": controller.id.as_str(),
+            "addr": slot(FIRST_SCSI_SLOT, controller.index),
+        });
+        line.add("-device", device.to_string());
+        for scsi in &controller.drives {
+            blocks(line, &scsi.drive.medium);
+            let mut device = drive("scsi", &scsi.drive, boot);
+            device["bus"] = json!(format!("{}.0", controller.id));
+            device["channel"] = json!(0);
+            device["scsi-id"] = json!(0);
+            device["lun"] = json!(scsi.lun);
+            line.add("-device", device.to_string());
+        }
+    }
+}
+
+/// The device without its place. A failed write stops the guest instead of failing in it (a full
+/// disk is no damage: the write is repeated on `cont`); a failed read is the guest's to handle.
+fn drive(bus: &str, drive: &Drive, boot: &mut BootOrder) -> Value {
+    let mut device = json!({
+        "id": drive.id.as_str(), "rerror": "report", "werror": "stop", "write-cache": "on",
+    });
+    let (kind, class) = match &drive.medium {
+        Medium::Disk(_) => ("hd", BootClass::Disk),
+        Medium::Cd(_) => ("cd", BootClass::Cd),
+    };
+    device["driver"] = json!(format!("{bus}-{kind}"));
+    if let Some(layer) = drive.medium.layers().last() {
+        device["drive"] = json!(layer.node.as_str());
+    }
+    if let Some(index) = boot.next(class) {
+        device["bootindex"] = json!(index);
+    }
+    device
+}
+
+fn blocks(line: &mut Line, medium: &Medium) {
+    let mut below: Option<&Layer> = None;
+    let layers = medium.layers();
+    for (at, layer) in layers.iter().enumerate() {
+        let active = matches!(medium, Medium::Disk(_)) && at + 1 == layers.len();
+        let mut node = block_node(layer, !active);
+        // Said even where there is nothing below, or QEMU would follow the header's name.
+        if layer.format == Format::Qcow2 {
+            node["backing"] = json!(below.map(|b| b.node.as_str()));
+        }
+        line.add("-blockdev", node.to_string());
+        below = Some(layer);
+    }
+}
+
+/// The node of one file, without what is below it.
+///
+/// The host's page cache is bypassed: a snapshot stops the guest, and that flushes every disk, so
+/// what the cache holds then would lengthen the pause; it also would be cached twice. The guest's
+/// flushes reach the disk (`no-flush` off). Where the file system has no direct I/O, the cache is
+/// used, with the same promise.
+pub(crate) fn block_node(layer: &Layer, read_only: bool) -> Value {
+    json!({
+        "node-name": layer.node.as_str(),
+        "driver": layer.format.driver(),
+        "read-only": read_only,
+        "auto-read-only": false,
+        "discard": "unmap",
+        "cache": {"direct": can_do_direct_io(&layer.path), "no-flush": false},
+        "file": {
+            "driver": "file",
+            "filename": layer.path.to_string_lossy(),
+            "locking": "on",
+        },
+    })
+}
+
+fn can_do_direct_io(path: &Path) -> bool {
+    let direct = rustix::fs::OFlags::DIRECT.bits();
+    let opened = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(i32::from_ne_bytes(direct.to_ne_bytes()))
+        .open(path);
+    opened.is_ok()
+}
+
+fn nics(line: &mut Line, nics: &[Nic], boot: &mut BootOrder) {
+    for nic in nics {
+        let mac = nic.mac.map(|byte| format!("{byte:02x}")).join(":");
+        // No option ROM: it would be a block of guest memory whose size depends on the host's
+        // packages, and nothing can be booted from an unconnected card.
+        let mut device = json!({
+            "driver": "virtio-net-pci", "id": nic.id.as_str(), "mac": mac,
+            "addr": slot(FIRST_NIC_SLOT, nic.index), "romfile": "",
+        });
+        if let Some(index) = boot.next(BootClass::Network) {
+            device["bootindex"] = json!(index);
+        }
+        line.add("-device", device.to_string());
+    }
+}
+
+/// Deals out boot positions: all of the first class, then all of the second.
+struct BootOrder(Vec<(BootClass, i32)>);
+
+impl BootOrder {
+    /// More than one class can have devices.
+    const ROOM: i32 = 1024;
+
+    fn of(spec: &LaunchSpec) -> BootOrder {
+        let classes = spec.boot_order.iter();
+        BootOrder(
+            classes
+                .zip(0..)
+                .map(|(c, n)| (*c, n * Self::ROOM))
+                .collect(),
+        )
+    }
+
+    fn next(&mut self, class: BootClass) -> Option<i32> {
+        let (_, index) = self.0.iter_mut().find(|(c, _)| *c == class)?;
+        let given = *index;
+        *index += 1;
+        Some(given)
+    }
+}
