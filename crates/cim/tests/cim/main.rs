@@ -2,6 +2,7 @@
 
 mod datetime;
 mod instance;
+mod mof;
 mod path;
 mod value;
 mod wql;
