@@ -24,6 +24,9 @@ pub use repository::Repository;
 /// Longest MOF text, in bytes.
 pub const MAX_LENGTH: usize = 16 * 1024 * 1024;
 
+/// Longest text of embedded instances, which come from clients, in bytes.
+pub const MAX_INSTANCES_LENGTH: usize = 1024 * 1024;
+
 /// How deep instances may stand in the properties of others.
 pub const MAX_NESTING: usize = 16;
 
@@ -60,9 +63,9 @@ pub struct MofError {
 /// What is wrong with MOF text.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum MofErrorKind {
-    /// Longer than [`MAX_LENGTH`].
-    #[error("MOF text must not be longer than {MAX_LENGTH} bytes")]
-    TooLong,
+    /// Longer than [`MAX_LENGTH`] or, for embedded instances, [`MAX_INSTANCES_LENGTH`].
+    #[error("MOF text must not be longer than {0} bytes here")]
+    TooLong(usize),
     /// Nested deeper than [`MAX_NESTING`].
     #[error("instances must not be nested deeper than {MAX_NESTING} levels")]
     TooDeep,
@@ -240,6 +243,10 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Declaration>, MofError> {
 /// guessed from how values are written; [`Instance::conform_to`] gives them the declared ones.
 pub fn parse_instances(text: &str) -> Result<Vec<Instance>, MofError> {
     let locate = |fault: Fault| fault.within("embedded instance", text);
+    if text.len() > MAX_INSTANCES_LENGTH {
+        let kind = MofErrorKind::TooLong(MAX_INSTANCES_LENGTH);
+        return Err(locate(Fault::new(0, kind)));
+    }
     let parsed = parser::parse(text).map_err(locate)?;
     parsed
         .items

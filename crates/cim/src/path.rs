@@ -247,11 +247,15 @@ fn folded(text: &str) -> impl Iterator<Item = char> {
 }
 
 impl Keys {
-    /// Named keys, sorted.
+    /// Named keys, sorted; without any, the path names the class.
     pub fn named(keys: impl IntoIterator<Item = (Name, KeyValue)>) -> Self {
         let mut keys: Vec<_> = keys.into_iter().collect();
         keys.sort_by(|a, b| a.0.cmp(&b.0));
-        Keys::Named(keys)
+        if keys.is_empty() {
+            Keys::Class
+        } else {
+            Keys::Named(keys)
+        }
     }
 }
 

@@ -30,7 +30,7 @@ use crate::path::PathError;
 use crate::{Class, Name, ObjectPath};
 
 pub use like::Pattern;
-pub use row::{InstanceRow, Row};
+pub use row::{ClassRow, InstanceRow, Row};
 
 /// Longest query, in bytes.
 pub const MAX_LENGTH: usize = 64 * 1024;
@@ -299,6 +299,11 @@ impl From<&str> for Text {
     }
 }
 
+/// `text` in the form under which texts that compare equal are equal strings: for indexes.
+pub fn fold_case(text: &str) -> String {
+    compare::fold_case(text)
+}
+
 /// A conjunct `property = literal` that every selected instance must fulfil.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Equality<'a> {
@@ -426,6 +431,10 @@ impl Select {
 
     /// The AND-ed conjuncts `property = literal`, for picking from an index. Instances that are
     /// picked must still pass [`Select::matches`].
+    ///
+    /// An index of a string property may be asked when the literal is [`Literal::Text`], for each of
+    /// [`Text::readings`], folded with [`fold_case`]. Where values are object paths, it must be asked
+    /// for [`Text::paths`] by [`ObjectPath::index_key`] instead.
     pub fn equalities(&self) -> Vec<Equality<'_>> {
         let mut found = Vec::new();
         if let Some(condition) = &self.filter {

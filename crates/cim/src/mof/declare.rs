@@ -8,7 +8,7 @@ use crate::{
     CimType, Class, Instance, MethodDecl, Name, ParameterDecl, Property, PropertyDecl, Qualifier,
     QualifierDecl, Type, Value,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The declared qualifiers, standard ones included.
 #[derive(Debug, Default)]
@@ -71,18 +71,17 @@ pub(super) fn qualifier(ast: &ast::QualifierDecl) -> Result<QualifierDecl, Fault
 }
 
 pub(super) fn class(ast: &ast::Class, table: &QualifierTable) -> Result<Declared, Fault> {
-    let mut seen: Vec<&Name> = Vec::new();
+    let mut seen = HashSet::new();
     for (name, at) in ast
         .properties
         .iter()
         .map(|property| (&property.element.name, property.element.at))
         .chain(ast.methods.iter().map(|method| (&method.name, method.at)))
     {
-        if seen.contains(&name) {
+        if !seen.insert(name) {
             let member = format!("{}.{name}", ast.name);
             return Err(Fault::new(at, MofErrorKind::DuplicateMember(member)));
         }
-        seen.push(name);
     }
     let properties = ast
         .properties

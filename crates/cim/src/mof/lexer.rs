@@ -25,7 +25,7 @@ pub(super) struct Token<'a> {
 
 pub(super) fn tokens(text: &str) -> Result<Vec<Token<'_>>, Fault> {
     if text.len() > MAX_LENGTH {
-        return Err(Fault::new(0, MofErrorKind::TooLong));
+        return Err(Fault::new(0, MofErrorKind::TooLong(MAX_LENGTH)));
     }
     let mut tokens = Vec::new();
     // A byte order mark is no part of the text.

@@ -8,6 +8,7 @@ use super::lexer::{self, Kind, Token};
 use super::{Fault, MAX_NESTING, MofErrorKind};
 use crate::convert::excerpt;
 use crate::{CimType, Name, Type};
+use std::collections::HashSet;
 
 pub(super) fn parse(text: &str) -> Result<Text, Fault> {
     let mut parser = Parser {
@@ -413,12 +414,13 @@ impl<'a> Parser<'a> {
         let alias = self.alias()?;
         self.require('{', "{")?;
         let mut properties: Vec<(Name, Literal)> = Vec::new();
+        let mut seen = HashSet::new();
         while !self.symbol('}') {
             // WMI allows qualifiers here; instances have none.
             self.qualifiers()?;
             let at = self.at();
             let name = self.name("a property or }")?;
-            if properties.iter().any(|(other, _)| *other == name) {
+            if !seen.insert(name.clone()) {
                 let member = format!("{class}.{name}");
                 return Err(Fault::new(at, MofErrorKind::DuplicateMember(member)));
             }

@@ -6,6 +6,9 @@
 //! qualifier, takes its place and its origin, and may change qualifiers but for those with
 //! `DisableOverride`; its type must stay, though a reference may narrow to a subclass. A default
 //! that is not given again stays. The parameters of an overriding method are those it declares.
+//!
+//! The keys of a class come from the topmost class that has keys, with one exception: an association
+//! may add references that are keys, since schemas in use have such associations.
 
 use super::declare::Declared;
 use super::{Fault, MofErrorKind};
@@ -43,7 +46,7 @@ pub(super) fn inherit(
         match inherited {
             Some(slot) => override_property(&class_name, slot, property, is_a, has_keys)
                 .map_err(|kind| Fault::new(at, kind))?,
-            None if has_keys && property.is_key() => {
+            None if has_keys && property.is_key() && !property.is_reference() => {
                 return Err(Fault::new(at, extra_key(&class_name, &property.name)));
             }
             None => properties.push(property),

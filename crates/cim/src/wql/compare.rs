@@ -251,10 +251,14 @@ fn same_text(a: &str, b: &str) -> bool {
 }
 
 fn order_text(a: &str, b: &str) -> Ordering {
-    let lower = |text: &str| -> Vec<char> { text.chars().flat_map(char::to_lowercase).collect() };
     if a.is_ascii() && b.is_ascii() {
         let lower = |byte: u8| byte.to_ascii_lowercase();
         return a.bytes().map(lower).cmp(b.bytes().map(lower));
     }
-    lower(a).cmp(&lower(b))
+    let lower = |c: char| c.to_lowercase();
+    a.chars().flat_map(lower).cmp(b.chars().flat_map(lower))
+}
+
+pub(super) fn fold_case(text: &str) -> String {
+    text.chars().flat_map(char::to_lowercase).collect()
 }

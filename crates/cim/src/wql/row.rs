@@ -1,7 +1,7 @@
 //! What a condition looks at: an instance with its system properties (`__PATH`, `__SERVER`, ...).
 
 use crate::mof::Repository;
-use crate::{Instance, Name, Namespace, ObjectPath, Value};
+use crate::{Class, Instance, Name, Namespace, ObjectPath, Value};
 use std::borrow::Cow;
 
 /// The system properties of an instance, in the order in which WMI writes them.
@@ -43,46 +43,93 @@ pub struct InstanceRow<'a> {
     pub repository: Option<&'a Repository>,
 }
 
-impl InstanceRow<'_> {
-    /// The system property called `name`. `None` when it is not one of [`SYSTEM_PROPERTIES`].
-    pub fn system_property(&self, name: &str) -> Option<Value> {
+/// A class where it lives: the rows of `SELECT * FROM meta_class`.
+#[derive(Clone, Copy, Debug)]
+pub struct ClassRow<'a> {
+    /// The class.
+    pub class: &'a Class,
+    /// The server's name.
+    pub server: &'a str,
+    /// The namespace.
+    pub namespace: &'a Namespace,
+    /// The namespace's classes.
+    pub repository: &'a Repository,
+}
+
+/// What system properties are made of, for instances and classes alike.
+struct System<'a> {
+    class: &'a Name,
+    path: Option<ObjectPath>,
+    server: &'a str,
+    namespace: &'a Namespace,
+    repository: Option<&'a Repository>,
+    property_count: usize,
+    /// 1 for a class, 2 for an instance.
+    genus: i32,
+}
+
+impl System<'_> {
+    fn property(self, name: &str) -> Option<Value> {
         let canonical = SYSTEM_PROPERTIES
             .into_iter()
             .find(|known| known.eq_ignore_ascii_case(name))?;
-        let class = &self.instance.class;
         Some(match canonical {
-            "__PATH" => self.full_path().map(|path| path.to_string()).into(),
-            "__RELPATH" => self.instance.path.as_ref().map(ObjectPath::relpath).into(),
+            "__PATH" => {
+                let (server, namespace) = (self.server, self.namespace.clone());
+                let full = self.path.map(|path| path.located(server, namespace));
+                full.map(|path| path.to_string()).into()
+            }
+            "__RELPATH" => self.path.map(|path| path.relpath()).into(),
             "__NAMESPACE" => self.namespace.as_str().into(),
             "__SERVER" => self.server.into(),
-            "__CLASS" => class.as_str().into(),
-            "__GENUS" => Value::Sint32(2),
+            "__CLASS" => self.class.as_str().into(),
+            "__GENUS" => Value::Sint32(self.genus),
             "__PROPERTY_COUNT" => {
-                Value::Sint32(i32::try_from(self.instance.properties.len()).unwrap_or(i32::MAX))
+                Value::Sint32(i32::try_from(self.property_count).unwrap_or(i32::MAX))
             }
             "__SUPERCLASS" => self.ancestors().into_iter().next().into(),
             "__DYNASTY" => {
-                let own = class.as_str().to_owned();
+                let own = self.class.as_str().to_owned();
                 Value::from(self.ancestors().pop().unwrap_or(own))
             }
             _ => self.ancestors().into(),
         })
     }
 
-    /// The instance's path with server and namespace.
-    pub fn full_path(&self) -> Option<ObjectPath> {
-        let path = self.instance.path.as_ref()?;
-        Some(path.relative().located(self.server, self.namespace.clone()))
-    }
-
     fn ancestors(&self) -> Vec<String> {
         match self.repository {
             None => Vec::new(),
             Some(repository) => repository
-                .superclasses(&self.instance.class)
+                .superclasses(self.class)
                 .map(|class| class.name.as_str().to_owned())
                 .collect(),
         }
+    }
+}
+
+impl InstanceRow<'_> {
+    /// The system property called `name`. `None` when it is not one of [`SYSTEM_PROPERTIES`].
+    pub fn system_property(&self, name: &str) -> Option<Value> {
+        if !name.starts_with("__") {
+            return None;
+        }
+        let instance = self.instance;
+        let system = System {
+            class: &instance.class,
+            path: instance.path.as_ref().map(ObjectPath::relative),
+            server: self.server,
+            namespace: self.namespace,
+            repository: self.repository,
+            property_count: instance.properties.len(),
+            genus: 2,
+        };
+        system.property(name)
+    }
+
+    /// The instance's path with server and namespace.
+    pub fn full_path(&self) -> Option<ObjectPath> {
+        let path = self.instance.path.as_ref()?;
+        Some(path.relative().located(self.server, self.namespace.clone()))
     }
 }
 
@@ -103,5 +150,29 @@ impl Row for InstanceRow<'_> {
             || self
                 .repository
                 .is_some_and(|repository| repository.is_a(class, ancestor))
+    }
+}
+
+impl Row for ClassRow<'_> {
+    fn class(&self) -> &Name {
+        &self.class.name
+    }
+
+    /// Classes have system properties only.
+    fn value(&self, name: &str) -> Option<Cow<'_, Value>> {
+        let system = System {
+            class: &self.class.name,
+            path: Some(ObjectPath::of_class(self.class.name.clone())),
+            server: self.server,
+            namespace: self.namespace,
+            repository: Some(self.repository),
+            property_count: self.class.properties.len(),
+            genus: 1,
+        };
+        system.property(name).map(Cow::Owned)
+    }
+
+    fn derives(&self, class: &Name, ancestor: &Name) -> bool {
+        self.repository.is_a(class, ancestor)
     }
 }

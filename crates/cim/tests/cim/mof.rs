@@ -364,6 +364,79 @@ fn mistakes_in_the_text_are_found() {
 }
 
 #[test]
+fn characters_may_be_half_of_a_surrogate_pair() {
+    let text =
+        r"class X { char16 A = '\xD800'; char16 B = '\x41'; char16 C = '\''; char16 D = 66; };";
+    let repository = Repository::compile(&[("x", text)]).unwrap();
+    let defaults: Vec<&Value> = class(&repository, "X")
+        .properties
+        .iter()
+        .map(|it| &it.default)
+        .collect();
+    assert_eq!(
+        defaults,
+        [0xd800, 0x41, 0x27, 66]
+            .map(Value::Char16)
+            .iter()
+            .collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn associations_may_add_key_references() {
+    let text = "[Association] class More : Link { [Key] CIM_Base REF Third; };";
+    let files = [("b", BASE), ("d", DERIVED), ("t", text)];
+    let repository = Repository::compile(&files).unwrap();
+    assert_eq!(class(&repository, "More").keys().count(), 3);
+}
+
+#[test]
+fn a_schema_of_hundreds_of_classes_compiles_at_once() {
+    let mut text = String::new();
+    for class in 0..200 {
+        let superclass = match class % 8 {
+            0 => String::new(),
+            _ => format!(" : C{}", class - 1),
+        };
+        text.push_str(&format!("class C{class}{superclass}\n{{\n"));
+        for property in 0..5 {
+            text.push_str(&format!(
+                "[Description(\"what it is\"), ValueMap{{\"1\", \"2\", \"3\"}}, Values{{\"a\", \"b\", \"c\"}}]\n\
+                 uint16 P{class}_{property};\n"
+            ));
+        }
+        text.push_str("};\n");
+    }
+    let started = std::time::Instant::now();
+    let repository = Repository::compile(&[("large.mof", &text)]).unwrap();
+    let members: usize = repository.classes().map(|it| it.properties.len()).sum();
+    assert_eq!(members, 4500);
+    // About 10 ms; the bound only catches what grows with the square.
+    assert!(
+        started.elapsed().as_millis() < 2000,
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[test]
+fn embedded_text_is_bounded_and_read_in_linear_time() {
+    let mut text = String::from("instance of X {");
+    for property in 0..80_000 {
+        text.push_str(&format!("A{property}=1;"));
+    }
+    text.push('}');
+    let started = std::time::Instant::now();
+    assert_eq!(parse_instances(&text).unwrap()[0].properties.len(), 80_000);
+    assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+    let long = " ".repeat(2 * 1024 * 1024);
+    assert!(matches!(
+        *parse_instances(&long).unwrap_err().kind,
+        MofErrorKind::TooLong(_)
+    ));
+}
+
+#[test]
 fn a_file_may_declare_its_own_qualifiers() {
     let text = r#"
 Qualifier Colour : string[] = {"red"}, Scope(class, property), Flavor(DisableOverride, Translatable);
@@ -407,10 +480,6 @@ fn printed_qualifiers_read_back() {
         let parsed = parse("printed", &text).unwrap_or_else(|e| panic!("{e}\n{text}"));
         assert_eq!(parsed, [Declaration::Qualifier(decl.clone())]);
     }
-}
-
-fn string_type(kind: CimType, array: bool) -> Type {
-    Type { kind, array }
 }
 
 fn scalar(kind: CimType) -> BoxedStrategy<Value> {
@@ -465,7 +534,7 @@ fn typed_value() -> impl Strategy<Value = (Type, Value)> {
         } else {
             prop_oneof![4 => scalar(kind), 1 => Just(Value::Null)].boxed()
         };
-        (Just(string_type(kind, array)), value)
+        (Just(Type { kind, array }), value)
     })
 }
 

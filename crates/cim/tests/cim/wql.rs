@@ -1,4 +1,4 @@
-use cim::wql::{InstanceRow, Literal, Query, QueryError, Select};
+use cim::wql::{ClassRow, InstanceRow, Literal, Query, QueryError, Select};
 use cim::{DateTime, Instance, Name, Namespace, ObjectPath, Property, Value};
 use proptest::prelude::*;
 
@@ -315,6 +315,71 @@ fn unknown_properties_are_refused_when_checked_against_the_class() {
         let error = select(text).check(&class).unwrap_err().to_string();
         assert_eq!(error, "class X has no property B", "{text}");
     }
+}
+
+#[test]
+fn inheritance_and_system_properties_come_from_the_repository() {
+    let text = "class A { [Key] string ID; }; class B : A { }; class C : B { };";
+    let repository = cim::mof::Repository::compile(&[("x", text)]).unwrap();
+    let class = repository.class(&"C".into()).unwrap();
+    let instance = Instance::builder(class)
+        .set("ID", "x")
+        .build_named()
+        .unwrap();
+    let namespace = Namespace::new("root/virtualization");
+    let row = InstanceRow {
+        instance: &instance,
+        server: "HOST",
+        namespace: &namespace,
+        repository: Some(&repository),
+    };
+    for condition in [
+        "__this ISA 'A'",
+        "__CLASS ISA B",
+        "__SUPERCLASS = 'B' AND __DYNASTY = 'A' AND __DERIVATION[1] = 'A'",
+        "__PROPERTY_COUNT = 1 AND __NAMESPACE = 'root\\virtualization'",
+    ] {
+        let query = select(&format!("SELECT * FROM C WHERE {condition}"));
+        assert!(query.matches(&row), "{condition}");
+    }
+    let classes = select("SELECT * FROM meta_class WHERE __this ISA 'B' AND __CLASS LIKE '%c%'");
+    let found: Vec<&str> = repository
+        .classes()
+        .filter(|class| {
+            classes.matches(&ClassRow {
+                class,
+                server: "HOST",
+                namespace: &namespace,
+                repository: &repository,
+            })
+        })
+        .map(|class| class.name.as_str())
+        .collect();
+    assert_eq!(found, ["C"]);
+}
+
+#[test]
+fn embedded_instances_can_be_looked_into() {
+    let mut outer = rasd();
+    outer.properties.push(Property {
+        name: "Inner".into(),
+        ty: cim::Type::scalar(cim::CimType::Object),
+        value: Value::from(rasd()),
+        origin: None,
+    });
+    let row = InstanceRow {
+        instance: &outer,
+        server: "HOST",
+        namespace: &Namespace::new("root"),
+        repository: None,
+    };
+    let matches =
+        |condition: &str| select(&format!("SELECT * FROM R WHERE {condition}")).matches(&row);
+    assert!(matches(
+        "Inner.ResourceType = 10 AND Inner ISA 'Rasd' AND Inner.__CLASS = 'rasd'"
+    ));
+    assert!(matches("Inner.ElementName = ElementName"));
+    assert!(!matches("Inner ISA 'Other'"));
 }
 
 #[test]
