@@ -156,6 +156,8 @@ fn judge(events: &[Event], was_running: bool) -> Result<Option<Duration>, LiveEr
     Ok(pause)
 }
 
+const MAX_BANDWIDTH: i64 = i64::MAX / 1024;
+
 /// What the next migration is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -206,7 +208,13 @@ impl Process {
     /// Readies QEMU for [`Process::begin_background_snapshot`], which would otherwise do it while
     /// the guest stands still.
     pub async fn prepare_background_snapshot(&self) -> Result<(), LiveError> {
-        self.prepare(Mode::Background).await
+        self.prepare(Mode::Background).await?;
+        // No limit: our receiver takes it as fast as it comes.
+        let arguments = json!({"max-bandwidth": MAX_BANDWIDTH});
+        self.qmp()
+            .execute("migrate-set-parameters", arguments)
+            .await?;
+        Ok(())
     }
 
     /// Starts to send the guest's memory of this instant to `socket`.
@@ -214,8 +222,14 @@ impl Process {
         self.begin(Mode::Background, socket).await
     }
 
-    /// Starts to send a stopped guest's memory and devices to `socket`.
+    /// Starts to send a stopped guest's memory and devices to `socket`. When the migration has
+    /// completed and what came is published, the process has done its work ([`Process::quit`]);
+    /// after a failure or a cancel it can go on ([`Process::cont`]).
     pub async fn begin_save(&self, socket: &Path) -> Result<(), LiveError> {
+        let arguments = json!({"max-bandwidth": MAX_BANDWIDTH});
+        self.qmp()
+            .execute("migrate-set-parameters", arguments)
+            .await?;
         self.begin(Mode::Stopped, socket).await
     }
 
@@ -257,11 +271,6 @@ impl Process {
             let arguments = json!({"capabilities": change});
             self.qmp()
                 .execute("migrate-set-capabilities", arguments)
-                .await?;
-            // No limit: our receiver takes it as fast as it comes.
-            let arguments = json!({"max-bandwidth": i64::MAX / 1024});
-            self.qmp()
-                .execute("migrate-set-parameters", arguments)
                 .await?;
         }
         Ok(())

@@ -1,0 +1,11 @@
+//! The crate on real QEMU, under emulation (TCG), with guests that need no operating system.
+//!
+//! `machine` builds the test machines; the other modules are the tests, by subject.
+
+mod capture;
+mod disks;
+mod linux;
+mod machine;
+mod merging;
+mod monitor;
+mod processes;
