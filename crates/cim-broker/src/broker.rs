@@ -1,10 +1,16 @@
 //! [`Broker`]: every operation a wire can ask for.
 
 use crate::access::Context;
+use crate::enumeration::Enumerations;
+use crate::errors;
+use crate::instances::Shape;
+use crate::namespaces::{End, ServedNamespace};
 use crate::provider::{Association, Provider};
+use crate::schema;
 use cim::{
     CimError, Class, Instance, Name, Namespace, ObjectPath, Property, QualifierDecl, Type, Value,
 };
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// How much of a class is wanted (DSP0200 GetClass).
@@ -29,6 +35,10 @@ pub struct AssociatorFilter {
     pub result_class: Option<Name>,
     pub role: Option<Name>,
     pub result_role: Option<Name>,
+    /// WQL's `RequiredQualifier`: the result's class has it.
+    pub required_qualifier: Option<Name>,
+    /// WQL's `RequiredAssocQualifier`: the association has it.
+    pub required_assoc_qualifier: Option<Name>,
 }
 
 /// Filters of References (DSP0200 5.4.2.16).
@@ -37,6 +47,8 @@ pub struct AssociatorFilter {
 pub struct ReferenceFilter {
     pub result_class: Option<Name>,
     pub role: Option<Name>,
+    /// WQL's `RequiredQualifier`: the association has it.
+    pub required_qualifier: Option<Name>,
 }
 
 /// What a query found.
@@ -58,35 +70,149 @@ pub struct InvokeResult {
     pub out: Vec<Property>,
 }
 
-/// The object manager.
-pub struct Broker {}
+/// Something that was registered does not fit the classes of its namespace.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SetupError {
+    /// A provider or an association row names a class that is not in the schema.
+    #[error("namespace {namespace} has no class {class}, which {registered_by} names")]
+    UnknownClass {
+        /// The namespace.
+        namespace: Namespace,
+        /// The missing class.
+        class: Name,
+        /// `a provider` or the association class whose row it is.
+        registered_by: String,
+    },
+    /// A provider serves an abstract class or an association class.
+    #[error(
+        "{class} in namespace {namespace} is abstract or an association: no provider can serve it"
+    )]
+    NotServable {
+        /// The namespace.
+        namespace: Namespace,
+        /// The class.
+        class: Name,
+    },
+    /// A row's role is not a reference of its class.
+    #[error("association {association} in namespace {namespace} has no reference {role}")]
+    UnknownRole {
+        /// The namespace.
+        namespace: Namespace,
+        /// The association class.
+        association: Name,
+        /// The role.
+        role: Name,
+    },
+    /// No class at one end of a row is served by any provider.
+    #[error(
+        "nobody serves a class at end {role} of association {association} in namespace {namespace}"
+    )]
+    UnservedEnd {
+        /// The namespace.
+        namespace: Namespace,
+        /// The association class.
+        association: Name,
+        /// The role.
+        role: Name,
+    },
+}
 
-#[allow(clippy::unimplemented, missing_docs, unused_variables)]
+/// The object manager. Set up with `add_*`, then shared and only read.
+pub struct Broker {
+    host_name: String,
+    namespaces: Vec<ServedNamespace>,
+    namespace_index: HashMap<Namespace, usize>,
+    enumerations: Enumerations,
+}
+
 impl Broker {
     /// An object manager without namespaces; `host_name` is `__SERVER` and the host in paths.
     pub fn new(host_name: impl Into<String>) -> Broker {
-        unimplemented!()
+        Broker {
+            host_name: host_name.into(),
+            namespaces: Vec::new(),
+            namespace_index: HashMap::new(),
+            enumerations: Enumerations::default(),
+        }
     }
+
+    /// `__SERVER`, and the host in paths.
     pub fn host_name(&self) -> &str {
-        unimplemented!()
+        &self.host_name
     }
+
     /// Adds a namespace with its classes. Before the broker is shared.
     pub fn add_namespace(&mut self, namespace: Namespace, classes: cim::mof::Repository) {
-        unimplemented!()
+        let served = ServedNamespace::new(namespace.clone(), classes);
+        match self.namespace_index.get(&namespace) {
+            Some(&at) => self.namespaces[at] = served,
+            None => {
+                self.namespace_index
+                    .insert(namespace, self.namespaces.len());
+                self.namespaces.push(served);
+            }
+        }
     }
+
+    /// Adds who makes the instances of some classes of `namespace`, which must be there.
+    ///
+    /// # Panics
+    /// When the namespace has not been added: a mistake in the program, not in its input.
     pub fn add_provider(&mut self, namespace: &Namespace, provider: Arc<dyn Provider>) {
-        unimplemented!()
+        self.namespace_mut(namespace).add_provider(&provider);
     }
+
+    /// Adds rows to the association table of `namespace`, which must be there.
+    ///
+    /// # Panics
+    /// When the namespace has not been added: a mistake in the program, not in its input.
     pub fn add_associations(&mut self, namespace: &Namespace, associations: Vec<Association>) {
-        unimplemented!()
+        self.namespace_mut(namespace).add_associations(associations);
     }
+
+    /// Whether all that was registered fits together; what does not, all of it. For the end of the
+    /// set-up.
+    pub fn check(&self) -> Result<(), Vec<SetupError>> {
+        let found: Vec<SetupError> = self.namespaces.iter().flat_map(setup_errors).collect();
+        if found.is_empty() { Ok(()) } else { Err(found) }
+    }
+
+    /// All namespaces, in the order in which they were added.
     pub fn namespaces(&self) -> Vec<Namespace> {
-        unimplemented!()
+        self.namespaces.iter().map(|n| n.name.clone()).collect()
     }
+
+    /// The classes of a namespace, resolved.
     pub fn schema(&self, namespace: &Namespace) -> Result<&cim::mof::Repository, CimError> {
-        unimplemented!()
+        Ok(&self.namespace(namespace)?.repository)
     }
-    // Classes.
+
+    /// The open and pull sessions over this broker's answers.
+    pub fn enumerations(&self) -> &Enumerations {
+        &self.enumerations
+    }
+
+    pub(crate) fn find_namespace(&self, namespace: &Namespace) -> Option<&ServedNamespace> {
+        self.namespaces.get(*self.namespace_index.get(namespace)?)
+    }
+
+    pub(crate) fn namespace(&self, namespace: &Namespace) -> Result<&ServedNamespace, CimError> {
+        self.find_namespace(namespace)
+            .ok_or_else(|| errors::unknown_namespace(namespace, &self.namespaces()))
+    }
+
+    fn namespace_mut(&mut self, namespace: &Namespace) -> &mut ServedNamespace {
+        let at = self.namespace_index.get(namespace).copied();
+        match at.and_then(|at| self.namespaces.get_mut(at)) {
+            Some(found) => found,
+            None => panic!("namespace {namespace} has not been added to the broker"),
+        }
+    }
+}
+
+/// Classes.
+impl Broker {
+    /// One class, inherited members included unless `options` say otherwise.
     pub fn get_class(
         &self,
         context: &Context,
@@ -94,8 +220,12 @@ impl Broker {
         class: &Name,
         options: &ClassOptions,
     ) -> Result<Class, CimError> {
-        unimplemented!()
+        let _ = context;
+        let class = self.namespace(namespace)?.class(class)?;
+        Ok(schema::shaped(class, options))
     }
+
+    /// The subclasses of `below` (the roots without it); with `deep` all of them, parents first.
     pub fn enumerate_classes(
         &self,
         context: &Context,
@@ -104,24 +234,36 @@ impl Broker {
         deep: bool,
         options: &ClassOptions,
     ) -> Result<Vec<Class>, CimError> {
-        unimplemented!()
+        let _ = context;
+        self.classes_below(namespace, below, deep, options)
     }
+
+    /// One qualifier type.
     pub fn get_qualifier(
         &self,
         context: &Context,
         namespace: &Namespace,
         name: &Name,
     ) -> Result<QualifierDecl, CimError> {
-        unimplemented!()
+        let _ = context;
+        self.qualifier_declaration(namespace, name)
     }
+
+    /// All qualifier types.
     pub fn enumerate_qualifiers(
         &self,
         context: &Context,
         namespace: &Namespace,
     ) -> Result<Vec<QualifierDecl>, CimError> {
-        unimplemented!()
+        let _ = context;
+        let space = self.namespace(namespace)?;
+        Ok(space.repository.qualifiers().to_vec())
     }
-    // Instances. All answers carry complete paths (host and namespace filled in).
+}
+
+/// Instances. All answers carry complete paths (host and namespace filled in). References in
+/// properties and in keys have the namespace and no host: they compare equal to each other.
+impl Broker {
     /// By path: partial keys, unnamed keys and any case resolve when they are unambiguous.
     pub fn get_instance(
         &self,
@@ -130,8 +272,16 @@ impl Broker {
         path: &ObjectPath,
         property_list: Option<&[Name]>,
     ) -> Result<Instance, CimError> {
-        unimplemented!()
+        let space = self.namespace_of(namespace, path)?;
+        let mut instance = self.resolve(context, space, path)?;
+        let shape = Shape {
+            of_class: None,
+            property_list,
+        };
+        shape.apply(&mut instance);
+        Ok(instance)
     }
+
     /// Of `class` and its subclasses. Without `deep`, properties that subclasses add are left out.
     pub fn enumerate_instances(
         &self,
@@ -141,16 +291,35 @@ impl Broker {
         deep: bool,
         property_list: Option<&[Name]>,
     ) -> Result<Vec<Instance>, CimError> {
-        unimplemented!()
+        let space = self.namespace(namespace)?;
+        let class = space.class(class)?;
+        let shape = Shape {
+            of_class: (!deep).then_some(class.as_ref()),
+            property_list,
+        };
+        let mut found = self.instances_below(context, space, class, &[], &|_| true)?;
+        for instance in &mut found {
+            shape.apply(instance);
+        }
+        Ok(found)
     }
+
+    /// The paths of [`Broker::enumerate_instances`].
     pub fn enumerate_instance_names(
         &self,
         context: &Context,
         namespace: &Namespace,
         class: &Name,
     ) -> Result<Vec<ObjectPath>, CimError> {
-        unimplemented!()
+        let space = self.namespace(namespace)?;
+        let class = space.class(class)?;
+        self.paths_below(context, space, class)
     }
+}
+
+/// Associations. An object that several links lead to is answered once for each of them.
+impl Broker {
+    /// The objects linked to `source`.
     pub fn associators(
         &self,
         context: &Context,
@@ -159,8 +328,14 @@ impl Broker {
         filter: &AssociatorFilter,
         property_list: Option<&[Name]>,
     ) -> Result<Vec<Instance>, CimError> {
-        unimplemented!()
+        let shape = Shape {
+            of_class: None,
+            property_list,
+        };
+        self.associated_instances(context, namespace, source, filter, shape)
     }
+
+    /// The paths of [`Broker::associators`].
     pub fn associator_names(
         &self,
         context: &Context,
@@ -168,8 +343,10 @@ impl Broker {
         source: &ObjectPath,
         filter: &AssociatorFilter,
     ) -> Result<Vec<ObjectPath>, CimError> {
-        unimplemented!()
+        self.associated_paths(context, namespace, source, filter)
     }
+
+    /// The association instances that refer to `source`.
     pub fn references(
         &self,
         context: &Context,
@@ -178,8 +355,14 @@ impl Broker {
         filter: &ReferenceFilter,
         property_list: Option<&[Name]>,
     ) -> Result<Vec<Instance>, CimError> {
-        unimplemented!()
+        let shape = Shape {
+            of_class: None,
+            property_list,
+        };
+        self.referring_instances(context, namespace, source, filter, shape)
     }
+
+    /// The paths of [`Broker::references`].
     pub fn reference_names(
         &self,
         context: &Context,
@@ -187,8 +370,9 @@ impl Broker {
         source: &ObjectPath,
         filter: &ReferenceFilter,
     ) -> Result<Vec<ObjectPath>, CimError> {
-        unimplemented!()
+        self.referring_paths(context, namespace, source, filter)
     }
+
     /// The same four when the source is a class (paths with `Keys::Class`): answers classes.
     pub fn associator_classes(
         &self,
@@ -198,8 +382,11 @@ impl Broker {
         filter: &AssociatorFilter,
         options: &ClassOptions,
     ) -> Result<Vec<Class>, CimError> {
-        unimplemented!()
+        let _ = context;
+        self.associated_classes_of(namespace, source, filter, options)
     }
+
+    /// The association classes that can refer to objects of class `source`.
     pub fn reference_classes(
         &self,
         context: &Context,
@@ -208,8 +395,13 @@ impl Broker {
         filter: &ReferenceFilter,
         options: &ClassOptions,
     ) -> Result<Vec<Class>, CimError> {
-        unimplemented!()
+        let _ = context;
+        self.association_classes_of(namespace, source, filter, options)
     }
+}
+
+/// Queries and method calls.
+impl Broker {
     /// `language` is `WQL`, `DMTF:CQL` or `DMTF:FQL`.
     pub fn query(
         &self,
@@ -218,10 +410,14 @@ impl Broker {
         language: &str,
         query: &str,
     ) -> Result<QueryResult, CimError> {
-        unimplemented!()
+        self.run_query(context, namespace, language, query)
     }
+
     /// Calls a method. `arguments` come as the wire decoded them; the broker checks names, types,
     /// and required ones, and converts strings that hold embedded instances.
+    ///
+    /// The call runs to its end even when the returned future is dropped: a client that goes away
+    /// leaves no half-done change. Needs a Tokio runtime.
     pub async fn invoke(
         &self,
         context: &Context,
@@ -230,6 +426,65 @@ impl Broker {
         method: &Name,
         arguments: Vec<(Name, Value)>,
     ) -> Result<InvokeResult, CimError> {
-        unimplemented!()
+        self.run_method(context, namespace, target, method, arguments)
+            .await
     }
+}
+
+fn setup_errors(space: &ServedNamespace) -> Vec<SetupError> {
+    let mut found = Vec::new();
+    let mut require = |class: &Name, registered_by: &str| {
+        if space.find_class(class).is_none() {
+            found.push(SetupError::UnknownClass {
+                namespace: space.name.clone(),
+                class: class.clone(),
+                registered_by: registered_by.to_owned(),
+            });
+        }
+    };
+    for served in space.all_served() {
+        require(&served.class, "a provider");
+    }
+    for row in &space.associations {
+        require(&row.class, "an association row");
+        for end in [End::First, End::Second] {
+            for class in row.classes_at(end) {
+                require(class, row.class.as_str());
+            }
+        }
+    }
+    for served in space.all_served() {
+        if let Some(class) = space.find_class(&served.class)
+            && (class.is_abstract() || class.is_association())
+        {
+            found.push(SetupError::NotServable {
+                namespace: space.name.clone(),
+                class: served.class.clone(),
+            });
+        }
+    }
+    for row in &space.associations {
+        let Some(class) = space.find_class(&row.class) else {
+            continue;
+        };
+        for end in [End::First, End::Second] {
+            let role = row.role(end);
+            if !class.references().any(|reference| reference.name == *role) {
+                found.push(SetupError::UnknownRole {
+                    namespace: space.name.clone(),
+                    association: row.class.clone(),
+                    role: role.clone(),
+                });
+            }
+            let ends = row.classes_at(end);
+            if !ends.iter().any(|c| space.served_below(c).next().is_some()) {
+                found.push(SetupError::UnservedEnd {
+                    namespace: space.name.clone(),
+                    association: row.class.clone(),
+                    role: role.clone(),
+                });
+            }
+        }
+    }
+    found
 }

@@ -5,6 +5,18 @@
 //! done once, here: partial keys, case, deep inheritance, WQL, associators and references from one
 //! table, parameter checks, who may do what. The same request gives the same answer on every wire.
 //!
+//! ```text
+//! broker         the operations, one method each
+//!   schema       classes and qualifiers as clients ask for them
+//!   resolve      any spelling of a path -> the one instance it means
+//!   instances    enumerate and get
+//!   links        the association table: instances, associators, references
+//!   query        WQL, and which parts of a filter a provider or the table can answer
+//!   invoke       method calls;  arguments: their checks and conversions
+//! enumeration    open and pull sessions over any of the answers
+//! interop        the namespace in which a server describes itself
+//! ```
+//!
 //! Not here: bytes and protocols (the wires), virtual machines (`msvm`).
 //!
 //! Start reading at [`Broker`], then [`provider`].
@@ -12,12 +24,23 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+mod arguments;
 pub mod broker;
+pub mod enumeration;
+mod errors;
+mod instances;
+pub mod interop;
+mod invoke;
+mod links;
+mod namespaces;
 pub mod provider;
+mod query;
+mod resolve;
+mod schema;
 
 pub use access::{Context, Role};
 pub use broker::{
-    AssociatorFilter, Broker, ClassOptions, InvokeResult, QueryResult, ReferenceFilter,
+    AssociatorFilter, Broker, ClassOptions, InvokeResult, QueryResult, ReferenceFilter, SetupError,
 };
 pub use provider::{
     ArgumentFault, ArgumentFaultKind, Arguments, Association, Equality, MethodOutcome, Provider,

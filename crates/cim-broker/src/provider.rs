@@ -2,10 +2,12 @@
 
 use crate::access::{Context, Role};
 use async_trait::async_trait;
-use cim::{CimError, CimStatus, Instance, Name, ObjectPath, Property, Value};
+use cim::{CimError, CimStatus, Instance, Keys, Name, ObjectPath, Property, Value};
 
 /// A top-level `property = literal` conjunct of the query being answered. A provider may use it to
 /// look things up in an index; it need not, because the broker applies the whole filter afterwards.
+/// It must not be stricter than the broker: strings compare without case, and a literal may be of
+/// another type than the property (`ResourceType = '10'`); when in doubt, ignore the equality.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Equality {
     /// The property.
@@ -104,10 +106,17 @@ pub trait Provider: Send + Sync + 'static {
         Ok(instances.into_iter().filter_map(|i| i.path).collect())
     }
 
-    /// One instance by its complete keys, in declared spelling; key values are as the caller
-    /// spelled them and compare without case and without regard to
-    /// which way slashes are written.
-    fn get(&self, context: &Context, path: &ObjectPath) -> Result<Option<Instance>, CimError>;
+    /// One instance by its complete keys, in declared spelling and type. Key values are as the
+    /// caller spelled them and compare as [`cim::KeyValue::means_same`] does (an index folds them with
+    /// [`ObjectPath::index_key`] or [`cim::path::fold_key_text`]). The default enumerates with the
+    /// keys as filter.
+    fn get(&self, context: &Context, path: &ObjectPath) -> Result<Option<Instance>, CimError> {
+        let filter = key_equalities(&path.keys);
+        let instances = self.enumerate(context, &path.class, &filter)?;
+        Ok(instances
+            .into_iter()
+            .find(|i| i.path.as_ref().is_some_and(|p| p.names_same_object(path))))
+    }
 
     /// Which role a caller needs for `method` of `class`.
     fn required_role(&self, class: &Name, method: &Name) -> Role;
@@ -173,4 +182,18 @@ pub struct Association {
     /// class has any that are not null.
     #[allow(clippy::type_complexity)]
     pub properties: Option<Box<dyn Fn(&ObjectPath, &ObjectPath) -> Vec<Property> + Send + Sync>>,
+}
+
+/// Keys as equalities, for looking an instance up by enumeration.
+pub(crate) fn key_equalities(keys: &Keys) -> Vec<Equality> {
+    match keys {
+        Keys::Named(keys) => keys
+            .iter()
+            .map(|(name, value)| Equality {
+                property: name.clone(),
+                value: Value::from(value.clone()),
+            })
+            .collect(),
+        Keys::Class | Keys::Singleton | Keys::Unnamed(_) => Vec::new(),
+    }
 }

@@ -1,0 +1,13 @@
+//! The broker through its public interface, over a small fleet of made-up machines.
+
+#![allow(clippy::unwrap_used)]
+
+mod associations;
+mod enumeration;
+mod fleet;
+mod instances;
+mod interop;
+mod invoke;
+mod query;
+mod scale;
+mod schema;
