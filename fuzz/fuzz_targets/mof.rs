@@ -1,7 +1,9 @@
 //! MOF: whatever compiles prints as MOF that compiles to the same.
 #![no_main]
 
-use cim::mof::{Members, Repository, parse_instances, print_class, print_instance, print_qualifier};
+use cim::mof::{
+    Members, Repository, parse_instances, print_class, print_instance, print_qualifier,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

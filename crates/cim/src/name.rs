@@ -58,8 +58,8 @@ impl Hash for Name {
 
 impl Ord for Name {
     fn cmp(&self, other: &Self) -> Ordering {
-        let fold = |name: &Name| -> Vec<u8> { name.0.to_ascii_lowercase().into_bytes() };
-        fold(self).cmp(&fold(other))
+        let fold = |byte: u8| byte.to_ascii_lowercase();
+        self.0.bytes().map(fold).cmp(other.0.bytes().map(fold))
     }
 }
 

@@ -205,9 +205,22 @@ impl From<bool> for KeyValue {
     }
 }
 
-impl From<u64> for KeyValue {
-    fn from(number: u64) -> Self {
-        KeyValue::Unsigned(number)
+macro_rules! key_from_unsigned {
+    ($($number:ty),*) => {$(
+        impl From<$number> for KeyValue {
+            fn from(number: $number) -> Self {
+                KeyValue::Unsigned(number.into())
+            }
+        }
+    )*};
+}
+
+key_from_unsigned!(u8, u16, u32, u64);
+
+impl From<i64> for KeyValue {
+    /// Signed only where it is negative, so that equal numbers are equal keys.
+    fn from(number: i64) -> Self {
+        u64::try_from(number).map_or(KeyValue::Signed(number), KeyValue::Unsigned)
     }
 }
 

@@ -214,7 +214,7 @@ impl<'a> Reader<'a> {
             let Some(end) = after.find(['/', '\\']) else {
                 return Err(PathError::NamespaceOnly(excerpt(self.text)));
             };
-            if end == 0 {
+            if end == 0 || !after[..end].chars().all(is_host_character) {
                 self.at += 2;
                 return Err(self.expected("a host name"));
             }
@@ -225,7 +225,14 @@ impl<'a> Reader<'a> {
         let rest = self.rest();
         match rest.find([':', '"', '\'', '=']) {
             Some(end) if rest[end..].starts_with(':') => {
-                let namespace = Namespace::new(rest[..end].trim());
+                let named = rest[..end].trim();
+                if !named
+                    .chars()
+                    .all(|c| matches!(c, '/' | '\\') || is_host_character(c))
+                {
+                    return Err(self.expected("a namespace"));
+                }
+                let namespace = Namespace::new(named);
                 self.at += end + 1;
                 let named = !namespace.as_str().is_empty();
                 if host.is_some() && !named {
@@ -365,6 +372,11 @@ impl<'a> Reader<'a> {
 fn is_name_character(c: char, first: bool) -> bool {
     c == '_'
         || c.is_ascii_alphabetic()
-        || (!c.is_ascii() && !c.is_whitespace() && !c.is_control())
+        || (!c.is_ascii() && c.is_alphanumeric())
         || (!first && c.is_ascii_digit())
+}
+
+/// Names and addresses, with a port; segments of namespaces are made of nothing else either.
+fn is_host_character(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '-' | '.' | '_' | ':' | '[' | ']' | '%')
 }

@@ -27,7 +27,7 @@ mod parser;
 pub mod row;
 
 use crate::path::PathError;
-use crate::{Class, Name, ObjectPath};
+use crate::{Class, Name, ObjectPath, Value};
 
 pub use like::Pattern;
 pub use row::{ClassRow, InstanceRow, Row};
@@ -253,6 +253,23 @@ pub struct Text {
     unescaped: String,
     /// The object paths that the readings are, if they are any; for comparisons with paths.
     paths: Vec<ObjectPath>,
+}
+
+impl Literal {
+    /// The constant as a value: text without its escapes, integers as `sint64` or else `uint64`.
+    pub fn to_value(&self) -> Value {
+        match self {
+            Literal::Text(text) => Value::from(text.unescaped()),
+            Literal::Boolean(value) => Value::Boolean(*value),
+            Literal::Real(real) => Value::Real64(*real),
+            // The parser lets no other integers through.
+            Literal::Integer(n) => match (i64::try_from(*n), u64::try_from(*n)) {
+                (Ok(n), _) => Value::Sint64(n),
+                (_, Ok(n)) => Value::Uint64(n),
+                _ => Value::Null,
+            },
+        }
+    }
 }
 
 impl Text {

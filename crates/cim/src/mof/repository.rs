@@ -80,12 +80,12 @@ impl Repository {
         // Those that still wait for their superclass, by its name.
         let mut waiting: HashMap<Name, Vec<Pending<'_>>> = HashMap::new();
         let mut ready = Vec::new();
-        let mut names: HashMap<&Name, Option<&Name>> = HashMap::new();
+        let mut hierarchy = Hierarchy::default();
         for ((file, text), source) in files.iter().zip(sources) {
             let locate = |fault: Fault| fault.within(file, text);
             for item in &source.items {
                 let Item::Class(class) = item else { continue };
-                let known = names.insert(&class.name, class.superclass.as_ref());
+                let known = hierarchy.insert(&class.name, class.superclass.as_ref());
                 if known.is_some() {
                     let kind = MofErrorKind::DuplicateClass(class.name.clone());
                     return Err(locate(Fault::new(class.at, kind)));
@@ -108,7 +108,7 @@ impl Repository {
         ready.reverse();
         while let Some(pending) = ready.pop() {
             let name = pending.declared.class.name.clone();
-            self.add_class(pending)?;
+            self.add_class(pending, &hierarchy)?;
             if let Some(mut children) = waiting.remove(&name) {
                 children.reverse();
                 ready.extend(children);
@@ -116,11 +116,15 @@ impl Repository {
         }
         match waiting.into_values().flatten().min_by_key(Pending::place) {
             None => Ok(()),
-            Some(stuck) => Err(stuck.explain(&names)),
+            Some(stuck) => Err(stuck.explain(&hierarchy)),
         }
     }
 
-    fn add_class(&mut self, pending: Pending<'_>) -> Result<(), MofError> {
+    fn add_class(
+        &mut self,
+        pending: Pending<'_>,
+        hierarchy: &Hierarchy<'_>,
+    ) -> Result<(), MofError> {
         let Pending {
             declared,
             file,
@@ -130,13 +134,7 @@ impl Repository {
         let superclass = declared.class.superclass.clone();
         let class = match superclass.as_ref().and_then(|name| self.classes.get(name)) {
             Some(superclass) => {
-                let is_a = |class: &Name, ancestor: &Name| {
-                    // References may name classes that come later or are not there at all: only
-                    // what is known to be no subclass is refused.
-                    self.is_a(class, ancestor)
-                        || !self.classes.contains_key(class)
-                        || !self.classes.contains_key(ancestor)
-                };
+                let is_a = |class: &Name, ancestor: &Name| may_derive(hierarchy, class, ancestor);
                 resolve::inherit(declared, superclass, &is_a).map_err(locate)?
             }
             None => {
@@ -325,24 +323,34 @@ impl Pending<'_> {
     }
 
     /// Why it is stuck: some ancestor is unknown, or it is its own.
-    fn explain(self, names: &HashMap<&Name, Option<&Name>>) -> MofError {
-        let class = self.declared.class.name.clone();
-        let mut kind = MofErrorKind::Cycle(class.clone());
-        let mut current = &class;
-        // As many steps as there are classes lead out of the hierarchy or around the cycle.
-        for _ in 0..=names.len() {
-            match names.get(current) {
-                Some(Some(superclass)) if !names.contains_key(superclass) => {
-                    kind = MofErrorKind::UnknownSuperclass {
-                        class: current.clone(),
-                        superclass: (*superclass).clone(),
-                    };
-                    break;
-                }
-                Some(Some(superclass)) => current = superclass,
-                _ => break,
-            }
-        }
+    fn explain(self, hierarchy: &Hierarchy<'_>) -> MofError {
+        let class = &self.declared.class.name;
+        let unknown = ancestry(hierarchy, class)
+            .filter_map(|class| Some((class, (*hierarchy.get(class)?)?)))
+            .find(|(_, superclass)| !hierarchy.contains_key(superclass));
+        let kind = match unknown {
+            Some((class, superclass)) => MofErrorKind::UnknownSuperclass {
+                class: class.clone(),
+                superclass: superclass.clone(),
+            },
+            None => MofErrorKind::Cycle(class.clone()),
+        };
         Fault::new(self.declared.at, kind).within(self.file, self.text)
     }
+}
+
+/// Every class that is declared, with its superclass as written: it may be unknown, or a cycle.
+type Hierarchy<'a> = HashMap<&'a Name, Option<&'a Name>>;
+
+/// `class` and its superclasses; around a cycle once.
+fn ancestry<'a>(hierarchy: &Hierarchy<'a>, class: &'a Name) -> impl Iterator<Item = &'a Name> {
+    std::iter::successors(Some(class), |class| hierarchy.get(class).copied().flatten())
+        .take(hierarchy.len() + 1)
+}
+
+/// Whether `class` is derived from `ancestor`, or at least one of them is not declared here.
+fn may_derive(hierarchy: &Hierarchy<'_>, class: &Name, ancestor: &Name) -> bool {
+    ancestry(hierarchy, class).any(|it| it == ancestor)
+        || !hierarchy.contains_key(class)
+        || !hierarchy.contains_key(ancestor)
 }

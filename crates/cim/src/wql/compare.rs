@@ -68,7 +68,7 @@ fn is_a(operand: &PropertyPath, class: &Name, row: &dyn Row) -> Option<bool> {
 fn operand_value<'a>(operand: &'a Operand, row: &'a dyn Row) -> Option<Cow<'a, Value>> {
     match operand {
         Operand::Property(path) => property_value(path, row),
-        Operand::Literal(literal) => Some(Cow::Owned(literal_value(literal))),
+        Operand::Literal(literal) => Some(Cow::Owned(literal.to_value())),
     }
 }
 
@@ -89,20 +89,6 @@ fn property_value<'a>(path: &PropertyPath, row: &'a dyn Row) -> Option<Cow<'a, V
     match path.index {
         None => Some(value),
         Some(index) => value.as_array()?.get(index).cloned().map(Cow::Owned),
-    }
-}
-
-fn literal_value(literal: &Literal) -> Value {
-    match literal {
-        Literal::Text(text) => Value::from(text.unescaped()),
-        Literal::Boolean(value) => Value::Boolean(*value),
-        Literal::Real(real) => Value::Real64(*real),
-        // The parser lets no other integers through.
-        Literal::Integer(n) => match (i64::try_from(*n), u64::try_from(*n)) {
-            (Ok(n), _) => Value::Sint64(n),
-            (_, Ok(n)) => Value::Uint64(n),
-            _ => Value::Null,
-        },
     }
 }
 

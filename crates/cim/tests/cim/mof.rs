@@ -311,8 +311,8 @@ fn mistakes_in_classes_are_found() {
         assert!(check(&error.kind), "{text}: {error}");
         assert_eq!(error.file, "test.mof", "{text}");
     }
-    let wide = "class A { }; class B { }; [Association] class L { [Key] A REF X; }; \
-                [Association] class M : L { B REF X; };";
+    let wide = "[Association] class L { [Key] A REF X; }; [Association] class M : L { B REF X; }; \
+                class A { }; class B { };";
     assert!(matches!(
         *error(wide).kind,
         MofErrorKind::OverrideType { .. }

@@ -25,7 +25,6 @@ fn every_spelling_of_an_instance_names_it() {
     ];
     let job = parse(JOB);
     for text in spellings {
-        // A blank before the dot is the one thing above that WMI itself does not take.
         let path = parse(text);
         assert!(path.names_same_object(&job), "{text}");
         assert!(job.names_same_object(&path), "{text}");
@@ -141,6 +140,9 @@ fn what_is_no_path_is_refused() {
         r"\\HOST\root\virtualization",
         "root/virtualization",
         r"\\\root:X",
+        r"\\HO ST\root:X",
+        "ro\rot:X",
+        "a(b:X",
         r"\\HOST:X",
         "X.K=1,k=2",
         "X..K=1",
