@@ -159,6 +159,43 @@ fn what_is_no_path_is_refused() {
     assert!(error.contains("character 5"), "{error}");
 }
 
+#[test]
+fn a_class_gives_keys_their_names_and_types() {
+    let text = r#"
+class Part { [Key] uint32 Number; };
+[Association] class Holds { [Key] Part REF Left; [Key] Part REF Right; [Key] boolean Firm; };
+"#;
+    let repository = cim::mof::Repository::compile(&[("x", text)]).unwrap();
+    let part = repository.class(&Name::new("Part")).unwrap();
+    let holds = repository.class(&Name::new("Holds")).unwrap();
+    for text in ["Part.NUMBER='7'", "part=7", "Part.Number=0x7", "Part='7'"] {
+        let typed = parse(text).typed_by(part).unwrap();
+        assert_eq!(
+            typed.keys,
+            Keys::named([("Number".into(), KeyValue::from(7u8))]),
+            "{text}"
+        );
+        assert_eq!(typed.index_key(), "part.number=7", "{text}");
+    }
+    let link = parse(r#"Holds.left="Part.Number=1",Right='//h/root:Part.Number=2',Firm='true'"#);
+    let typed = link.typed_by(holds).unwrap();
+    assert!(
+        matches!(typed.key("Left"), Some(KeyValue::Reference(path)) if **path == parse("Part.Number=1"))
+    );
+    assert_eq!(typed.key("firm"), Some(&KeyValue::Boolean(true)));
+    assert!(typed.names_same_object(&link));
+    for (text, class) in [
+        ("Part.Number='seven'", part),
+        ("Part.Number=-1", part),
+        ("Part.Nmuber=1", part),
+        ("Holds='x'", holds),
+        ("Holds.Left='no path at all'", holds),
+    ] {
+        let typed = parse(text).typed_by(class);
+        assert!(typed.is_err(), "{text}: {typed:?}");
+    }
+}
+
 fn key_value() -> impl Strategy<Value = KeyValue> {
     prop_oneof![
         ".{0,20}".prop_map(KeyValue::String),
