@@ -1,0 +1,141 @@
+//! Connections: accepted within the limit, wrapped in TLS where wanted, served request by request.
+
+use super::http::{self, Peer, Session};
+use super::stall::StallGuard;
+use super::{Bound, Shared};
+use cim_broker::Role;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// How long to wait after an accept that failed: the usual cause is that the process has run out of
+/// descriptors, which closing connections gives back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+enum Stream {
+    Tcp(TcpStream, String),
+    Unix(UnixStream),
+}
+
+/// Accepts until told to stop, then waits for the connections it has.
+pub(super) async fn accept_all(
+    listener: Bound,
+    shared: Arc<Shared>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let permits = Arc::new(Semaphore::new(shared.limits.connections));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            _ = stopped.changed() => break,
+            accepted = async {
+                let permit = permits.clone().acquire_owned().await;
+                (permit, accept(&listener).await)
+            } => accepted,
+        };
+        let (permit, stream) = match accepted {
+            (Ok(permit), Ok(stream)) => (permit, stream),
+            (Err(_), _) => break,
+            (_, Err(error)) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let tls = match &listener {
+            Bound::Tls(_, acceptor) => Some(acceptor.clone()),
+            Bound::Plain(_) | Bound::Unix(_) => None,
+        };
+        let (shared, stopped) = (shared.clone(), stopped.clone());
+        connections.spawn(async move {
+            let _permit = permit;
+            converse(stream, tls, shared, stopped).await;
+        });
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn accept(listener: &Bound) -> io::Result<Stream> {
+    match listener {
+        Bound::Plain(listener) | Bound::Tls(listener, _) => {
+            let (stream, address) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            Ok(Stream::Tcp(stream, address.ip().to_string()))
+        }
+        Bound::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
+    }
+}
+
+async fn converse(
+    stream: Stream,
+    tls: Option<tokio_rustls::TlsAcceptor>,
+    shared: Arc<Shared>,
+    stopped: watch::Receiver<bool>,
+) {
+    match (stream, tls) {
+        (Stream::Tcp(stream, address), None) => {
+            serve(stream, Peer::remote(address), shared, stopped).await;
+        }
+        (Stream::Tcp(stream, address), Some(acceptor)) => {
+            let limit = shared.limits.header_time;
+            match tokio::time::timeout(limit, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => serve(stream, Peer::remote(address), shared, stopped).await,
+                Ok(Err(error)) => tracing::debug!(peer = address, %error, "TLS handshake failed"),
+                Err(_) => tracing::debug!(peer = address, "TLS handshake took too long"),
+            }
+        }
+        (Stream::Unix(stream), _) => {
+            let peer = local_peer(&stream, shared.own_uid);
+            serve(stream, peer, shared, stopped).await;
+        }
+    }
+}
+
+/// Root and the service's own user need no password: they can read the catalog anyway.
+fn local_peer(stream: &UnixStream, own_uid: u32) -> Peer {
+    match stream.peer_cred() {
+        Ok(credentials) if credentials.uid() == 0 || credentials.uid() == own_uid => {
+            Peer::local(format!("uid {}", credentials.uid()), Role::Administrator)
+        }
+        _ => Peer::remote("local".to_owned()),
+    }
+}
+
+async fn serve<S>(stream: S, peer: Peer, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = shared.limits;
+    let session = Arc::new(Session::new(peer, shared));
+    let service = service_fn(move |request| {
+        let session = session.clone();
+        async move { Ok::<_, std::convert::Infallible>(http::answer(&session, request).await) }
+    });
+    let io = TokioIo::new(StallGuard::new(stream, limits.stall_time));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_time)
+        .max_buf_size(limits.headers.max(8192))
+        .max_headers(64)
+        .serve_connection(io, service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
