@@ -8,12 +8,29 @@
 
 #![forbid(unsafe_code)]
 
+pub mod accounts;
+pub mod catalog;
+pub mod check;
+mod directory;
 pub mod error;
+mod files;
+mod host;
 pub mod ids;
+mod jobs;
+mod lock;
 pub mod machines;
+mod manifest;
 pub mod model;
+mod opening;
+mod orphans;
+mod owner;
+mod recovery;
 pub mod request;
+pub mod saga;
+mod settings;
 
+pub use accounts::{Account, AccountError, Accounts, Role};
 pub use error::Error;
 pub use ids::{DeviceId, ImageId, JobId, LayerId, MachineId, SnapshotId};
 pub use machines::{Config, Machines};
+pub use owner::transitions;

@@ -1,62 +1,183 @@
 //! [`Machines`]: the entry to the domain.
-//!
-//! The bodies arrive with the owner tasks; the signatures are what the layers above build on.
 
+use crate::catalog::{AuditLine, Catalog, Change, DurableState, MachineBody};
+use crate::check::{self, Finding};
 use crate::error::Error;
+use crate::host::{self, DisksInUse, Host};
 use crate::ids::{DeviceId, JobId, MachineId, SnapshotId};
-use crate::model::{Job, Machine, Snapshot};
+use crate::jobs::Jobs;
+use crate::lock;
+use crate::model::{Health, Job, Machine, Snapshot, State, Timestamp};
+use crate::opening;
+use crate::owner::record::Record;
+use crate::owner::work::Work;
+use crate::owner::{self, Answer, Message, Request};
 use crate::request::{
     Actor, GlobalChange, NewDevice, ResourceChange, SettingsChange, StateRequest,
 };
-use std::path::PathBuf;
-use std::sync::Arc;
+use crate::saga::CrashPoint;
+use crate::settings::change::HostLimits;
+use crate::settings::{change, defaults, limits};
+use qemu::memory_backing::Policy;
+use qemu::spec::Accelerator;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// How often old jobs are looked for.
+const EXPIRY_TICK: Duration = Duration::from_secs(30);
 
 /// How the domain is opened.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The data directory; made with mode 0700 when it is missing.
+    /// The data directory; made with mode 0700 when it is missing. Absolute.
     pub data_dir: PathBuf,
-    /// Which accelerator machines run on.
+    /// Which accelerator machines run on: `kvm` or `tcg`, decided before.
     pub accelerator: String,
+    /// Why that one; shown with every machine.
+    pub accelerator_reason: String,
+    /// The host's pool of huge pages may be grown up to this size (0: never).
+    pub huge_pages_limit_mib: u64,
+    /// How long a guest may take to shut down.
+    pub shutdown_patience: Duration,
+}
+
+impl Config {
+    /// The usual: no accelerator, no growing of pools, two minutes for a shutdown.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Config {
+        Config {
+            data_dir: data_dir.into(),
+            accelerator: "tcg".into(),
+            accelerator_reason: "asked for".into(),
+            huge_pages_limit_mib: 0,
+            shutdown_patience: Duration::from_secs(120),
+        }
+    }
 }
 
 /// Every machine of this host. Cheap to share; dropped or killed, the guests run on.
 #[derive(Debug)]
-pub struct Machines {}
+pub struct Machines {
+    host: Arc<Host>,
+    owners: RwLock<HashMap<MachineId, mpsc::Sender<Message>>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
 
-#[allow(clippy::unimplemented, missing_docs, unused_variables)]
 impl Machines {
     /// Takes the data directory's lock, opens the catalog, finds running guests again and settles
     /// every unfinished saga before it returns.
     pub async fn open(config: Config) -> Result<Arc<Machines>, Error> {
-        unimplemented!()
+        lock::prepare(&config.data_dir)?;
+        let taken = lock::take(&config.data_dir)?;
+        let accelerator = match config.accelerator.as_str() {
+            "kvm" => Accelerator::Kvm,
+            "tcg" => Accelerator::Tcg,
+            other => {
+                return Err(Error::InvalidValue {
+                    field: "accelerator",
+                    reason: format!("{other:?} is neither kvm nor tcg"),
+                });
+            }
+        };
+        let installation = qemu::Installation::find().await?;
+        let (memory_mib, _) = crate::files::host_memory_mib();
+        let host = Arc::new(Host {
+            run_root: host::run_root(&config.data_dir)?,
+            catalog: Catalog::open(&config.data_dir).await?,
+            data_dir: config.data_dir,
+            directory: Default::default(),
+            jobs: Jobs::default(),
+            disks: DisksInUse::default(),
+            img: qemu::img::Img::new(&installation),
+            installation,
+            accelerator: (accelerator, config.accelerator_reason),
+            huge_pages: Policy {
+                pool_limit_mib: config.huge_pages_limit_mib,
+                ..Policy::default()
+            },
+            shutdown_patience: config.shutdown_patience,
+            crash: CrashPoint::from_environment(),
+            limits: HostLimits { memory_mib },
+            _lock: taken,
+        });
+        let all = opening::open(&host).await?;
+        let machines = Arc::new(Machines {
+            host,
+            owners: RwLock::default(),
+            tasks: Mutex::default(),
+        });
+        for work in all {
+            machines.adopt(work);
+        }
+        machines.keep_jobs_fresh();
+        Ok(machines)
     }
+
+    /// Ends the service: jobs that can be cancelled are, others are waited for, and nothing new
+    /// begins. The guests run on. The data directory is free when the last copy is dropped.
+    pub async fn close(&self) {
+        self.owners
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        for job in self.host.jobs.all() {
+            if job.finished.is_none() && job.cancellable {
+                let _ = self.host.jobs.cancel(job.id).await;
+            }
+        }
+        let tasks = {
+            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *tasks)
+        };
+        for task in tasks {
+            let _ = task.await;
+        }
+    }
+
     // Readers: published copies, never waiting.
+
+    /// All machines, by identity.
     pub fn all(&self) -> Vec<Arc<Machine>> {
-        unimplemented!()
+        self.host.directory.all()
     }
+
+    /// One machine.
     pub fn machine(&self, id: MachineId) -> Option<Arc<Machine>> {
-        unimplemented!()
+        self.host.directory.machine(id)
     }
+
     /// By `ElementName`, ignoring case; from an index.
     pub fn by_name(&self, name: &str) -> Vec<Arc<Machine>> {
-        unimplemented!()
+        self.host.directory.by_name(name)
     }
+
     /// From an index.
     pub fn snapshot(&self, id: SnapshotId) -> Option<(Arc<Machine>, Arc<Snapshot>)> {
-        unimplemented!()
+        self.host.directory.snapshot(id)
     }
-    /// All jobs: running, and finished less than five minutes ago.
+
+    /// All jobs: running, and finished less than some minutes ago.
     pub fn jobs(&self) -> Vec<Arc<Job>> {
-        unimplemented!()
+        self.host.jobs.all()
     }
+
+    /// One job.
     pub fn job(&self, id: JobId) -> Option<Arc<Job>> {
-        unimplemented!()
+        self.host.jobs.get(id)
     }
+
+    /// The jobs of a machine, oldest first; also after the machine is gone.
     pub fn jobs_of(&self, machine: MachineId) -> Vec<Arc<Job>> {
-        unimplemented!()
+        self.host.jobs.of(machine)
     }
+
     // Verbs. Those that answer a JobId go on by themselves.
+
+    /// Defines a machine with the usual devices, the given settings and more devices; all or
+    /// nothing. It is off.
     pub async fn define(
         &self,
         actor: &Actor,
@@ -66,27 +187,98 @@ impl Machines {
         devices: Vec<NewDevice>,
         copy_settings_of: Option<MachineId>,
     ) -> Result<MachineId, Error> {
-        unimplemented!()
+        let id = MachineId::new();
+        let defined = self
+            .define_as(id, global, settings, resources, devices, copy_settings_of)
+            .await;
+        let result = match &defined {
+            Ok(()) => "ok",
+            Err(cause) => cause.code(),
+        };
+        self.audit(actor, "define", id.to_string(), result.to_owned())
+            .await;
+        defined.map(|()| id)
     }
+
+    async fn define_as(
+        &self,
+        id: MachineId,
+        global: GlobalChange,
+        change: SettingsChange,
+        resources: Vec<ResourceChange>,
+        devices: Vec<NewDevice>,
+        copy_settings_of: Option<MachineId>,
+    ) -> Result<(), Error> {
+        let now = Timestamp::now();
+        let name = change.name.as_deref().or(global.name.as_deref());
+        let name = name.unwrap_or("New Virtual Machine");
+        limits::check_name(name)?;
+        let mut settings = defaults::settings(id, name, now);
+        if let Some(source) = copy_settings_of {
+            let source = self
+                .machine(source)
+                .ok_or(Error::NoSuchMachine(source))?
+                .settings
+                .clone();
+            settings.boot_order = source.boot_order;
+            settings.bios_num_lock = source.bios_num_lock;
+            settings.memory = source.memory.clone();
+            settings.processor = source.processor.clone();
+        }
+        let body = MachineBody {
+            state: DurableState::Off,
+            created: now,
+            // The first commit brings the record from "never" to "now".
+            state_changed: Timestamp(0),
+            started: None,
+            global: change::global(&defaults::global(), &global, true)?,
+            parent: None,
+            last_applied: None,
+            saved_image: None,
+            health: Health::Ok,
+            process: None,
+            detached: Vec::new(),
+        };
+        let record = Record {
+            id,
+            body,
+            settings: Arc::new(settings),
+            snapshots: Vec::new(),
+            layers: BTreeMap::new(),
+            images: BTreeMap::new(),
+        };
+        let mut work = Work::new(self.host.clone(), record);
+        owner::define(&mut work, &change, &resources, &devices).await?;
+        self.adopt(work);
+        Ok(())
+    }
+
+    /// Destroys a machine that is off or saved, with its snapshots; never the client's disk files.
     pub async fn destroy(&self, actor: &Actor, id: MachineId) -> Result<JobId, Error> {
-        unimplemented!()
+        self.ask_job(actor, id, Request::Destroy).await
     }
+
+    /// Changes settings outside of snapshots, and the name.
     pub async fn modify_global(
         &self,
         actor: &Actor,
         id: MachineId,
         change: GlobalChange,
     ) -> Result<(), Error> {
-        unimplemented!()
+        self.ask(actor, id, Request::Global(change)).await.map(drop)
     }
+
+    /// Changes the active configuration.
     pub async fn modify_settings(
         &self,
         actor: &Actor,
         id: MachineId,
         change: SettingsChange,
     ) -> Result<(), Error> {
-        unimplemented!()
+        let request = Request::Settings(change);
+        self.ask(actor, id, request).await.map(drop)
     }
+
     /// Name and notes only; anything else is refused.
     pub async fn modify_snapshot(
         &self,
@@ -94,8 +286,11 @@ impl Machines {
         id: SnapshotId,
         change: SettingsChange,
     ) -> Result<(), Error> {
-        unimplemented!()
+        let machine = self.machine_of(id)?;
+        let request = Request::SnapshotSettings(id, change);
+        self.ask(actor, machine, request).await.map(drop)
     }
+
     /// All or nothing; answers the new devices in the order given.
     pub async fn add_devices(
         &self,
@@ -103,8 +298,12 @@ impl Machines {
         id: MachineId,
         devices: Vec<NewDevice>,
     ) -> Result<Vec<DeviceId>, Error> {
-        unimplemented!()
+        match self.ask(actor, id, Request::Add(devices)).await? {
+            Answer::Devices(ids) => Ok(ids),
+            Answer::Done | Answer::Job(_) => Ok(Vec::new()),
+        }
     }
+
     /// All or nothing.
     pub async fn modify_resources(
         &self,
@@ -112,8 +311,10 @@ impl Machines {
         id: MachineId,
         changes: Vec<ResourceChange>,
     ) -> Result<(), Error> {
-        unimplemented!()
+        let request = Request::Resources(changes);
+        self.ask(actor, id, request).await.map(drop)
     }
+
     /// All or nothing.
     pub async fn remove_devices(
         &self,
@@ -121,19 +322,25 @@ impl Machines {
         id: MachineId,
         devices: Vec<DeviceId>,
     ) -> Result<(), Error> {
-        unimplemented!()
+        let request = Request::Remove(devices);
+        self.ask(actor, id, request).await.map(drop)
     }
+
+    /// Asks for a state.
     pub async fn request_state(
         &self,
         actor: &Actor,
         id: MachineId,
         request: StateRequest,
     ) -> Result<JobId, Error> {
-        unimplemented!()
+        self.ask_job(actor, id, Request::State(request)).await
     }
+
+    /// Takes a snapshot.
     pub async fn create_snapshot(&self, actor: &Actor, id: MachineId) -> Result<JobId, Error> {
-        unimplemented!()
+        self.ask_job(actor, id, Request::CreateSnapshot).await
     }
+
     /// As a job; a caller that must wait awaits [`Machines::wait`].
     pub async fn apply_snapshot(
         &self,
@@ -141,29 +348,182 @@ impl Machines {
         id: MachineId,
         snapshot: SnapshotId,
     ) -> Result<JobId, Error> {
-        unimplemented!()
+        if self.machine(id).is_none() {
+            return Err(Error::NoSuchMachine(id));
+        }
+        if self.machine_of(snapshot)? != id {
+            return Err(Error::ForeignSnapshot {
+                snapshot,
+                machine: id,
+            });
+        }
+        self.ask_job(actor, id, Request::ApplySnapshot(snapshot))
+            .await
     }
+
+    /// Removes a snapshot; its children become children of its parent.
     pub async fn remove_snapshot(
         &self,
         actor: &Actor,
         snapshot: SnapshotId,
     ) -> Result<JobId, Error> {
-        unimplemented!()
+        let machine = self.machine_of(snapshot)?;
+        self.ask_job(actor, machine, Request::RemoveSnapshot(snapshot))
+            .await
     }
+
     /// The snapshot and all its descendants.
     pub async fn remove_snapshot_tree(
         &self,
         actor: &Actor,
         snapshot: SnapshotId,
     ) -> Result<JobId, Error> {
-        unimplemented!()
+        let machine = self.machine_of(snapshot)?;
+        self.ask_job(actor, machine, Request::RemoveSnapshotTree(snapshot))
+            .await
     }
+
     /// Asks a job to stop and undo what it did; returns when it has ended or cannot be cancelled.
     pub async fn cancel(&self, actor: &Actor, job: JobId) -> Result<(), Error> {
-        unimplemented!()
+        let outcome = self.host.jobs.cancel(job).await;
+        let result = match &outcome {
+            Ok(()) => "ok",
+            Err(cause) => cause.code(),
+        };
+        self.audit(actor, "cancel", job.to_string(), result.to_owned())
+            .await;
+        outcome
     }
+
     /// Waits until the job has ended.
     pub async fn wait(&self, job: JobId) -> Result<Arc<Job>, Error> {
-        unimplemented!()
+        self.host.jobs.wait(job).await
+    }
+
+    // Looking after it.
+
+    /// Compares the catalog with the files and processes that are there. Meant for quiet moments:
+    /// what a running job is about to change looks wrong to it.
+    pub async fn check(&self) -> Result<Vec<Finding>, Error> {
+        check::check(&self.host).await
+    }
+
+    /// The newest lines of the audit log, newest first.
+    pub async fn audit_log(&self, count: usize) -> Result<Vec<AuditLine>, Error> {
+        Ok(self.host.catalog.audit_lines(count).await?)
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> &Path {
+        &self.host.data_dir
+    }
+
+    fn machine_of(&self, snapshot: SnapshotId) -> Result<MachineId, Error> {
+        let found = self.snapshot(snapshot);
+        found
+            .map(|(machine, _)| machine.id)
+            .ok_or(Error::NoSuchSnapshot(snapshot))
+    }
+
+    /// Gives a machine to an owner of its own.
+    fn adopt(&self, work: Work) {
+        let id = work.record.id;
+        let (sender, task) = owner::spawn(work);
+        self.owners
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, sender);
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(task);
+    }
+
+    async fn ask_job(
+        &self,
+        actor: &Actor,
+        id: MachineId,
+        request: Request,
+    ) -> Result<JobId, Error> {
+        match self.ask(actor, id, request).await? {
+            Answer::Job(job) => Ok(job),
+            // The table answers state requests with a job or a refusal.
+            Answer::Done | Answer::Devices(_) => Err(Error::AlreadyInState {
+                state: self.machine(id).map_or(State::Off, |m| m.state),
+            }),
+        }
+    }
+
+    /// Puts a request into the machine's queue and waits for the answer.
+    async fn ask(&self, actor: &Actor, id: MachineId, request: Request) -> Result<Answer, Error> {
+        let verb = request.name();
+        let outcome = self.queue(actor, id, request).await;
+        let result = match &outcome {
+            Ok(Answer::Job(job)) => job.to_string(),
+            Ok(_) => "ok".into(),
+            Err(cause) => cause.code().into(),
+        };
+        self.audit(actor, verb, id.to_string(), result).await;
+        outcome
+    }
+
+    async fn queue(&self, actor: &Actor, id: MachineId, request: Request) -> Result<Answer, Error> {
+        let owner = {
+            let owners = self.owners.read().unwrap_or_else(PoisonError::into_inner);
+            owners.get(&id).cloned()
+        };
+        let owner = owner.ok_or(Error::NoSuchMachine(id))?;
+        let (reply, answer) = oneshot::channel();
+        let message = Message {
+            actor: actor.clone(),
+            request,
+            reply,
+        };
+        let gone = || match self.machine(id) {
+            None => Error::NoSuchMachine(id),
+            Some(_) => Error::ServiceStopping,
+        };
+        if owner.send(message).await.is_err() {
+            let mut owners = self.owners.write().unwrap_or_else(PoisonError::into_inner);
+            owners.remove(&id);
+            return Err(gone());
+        }
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    async fn audit(&self, actor: &Actor, verb: &str, target: String, result: String) {
+        let line = AuditLine {
+            at: Timestamp::now(),
+            user: actor.user.clone(),
+            peer: actor.peer.clone(),
+            verb: verb.to_owned(),
+            target,
+            result,
+        };
+        tracing::info!(
+            user = %line.user, peer = %line.peer, %verb, target = %line.target,
+            result = %line.result, "request"
+        );
+        if let Err(cause) = self.host.catalog.commit(vec![Change::Audit(line)]).await {
+            tracing::error!(%cause, "the audit log cannot be written");
+        }
+    }
+
+    /// Forgets old jobs, for as long as the service lives.
+    fn keep_jobs_fresh(&self) {
+        let host = Arc::downgrade(&self.host);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(EXPIRY_TICK).await;
+                let Some(host) = host.upgrade() else {
+                    return;
+                };
+                let old = host.jobs.expire(Timestamp::now());
+                if !old.is_empty()
+                    && let Err(cause) = host.catalog.commit(old).await
+                {
+                    tracing::error!(%cause, "old jobs could not be forgotten");
+                }
+            }
+        });
     }
 }

@@ -1,0 +1,163 @@
+//! Compares what the catalog says with what is there: files, chains of layers, processes.
+
+use crate::catalog::DurableState;
+use crate::error::Error;
+use crate::host::Host;
+use crate::ids::MachineId;
+use crate::manifest::Manifest;
+use crate::opening::records_of;
+use crate::orphans::orphans_of;
+use crate::owner::record::{Record, layers_of};
+use qemu::process::{ProcessError, RunState};
+use std::sync::Arc;
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Of which machine.
+    pub machine: MachineId,
+    /// What, in a sentence.
+    pub what: String,
+}
+
+/// Looks at everything.
+pub(crate) async fn check(host: &Arc<Host>) -> Result<Vec<Finding>, Error> {
+    let mut contents = host.catalog.load().await?;
+    let journal = std::mem::take(&mut contents.journal);
+    let mut findings: Vec<_> = journal
+        .iter()
+        .map(|row| Finding {
+            machine: row.machine,
+            what: format!("The saga {} stands at {}.", row.saga, row.step),
+        })
+        .collect();
+    for record in records_of(contents) {
+        let mut sentences = files_of(host, &record);
+        sentences.extend(chains_of(host, &record).await);
+        sentences.extend(process_of(host, &record).await);
+        findings.extend(sentences.into_iter().map(|what| Finding {
+            machine: record.id,
+            what,
+        }));
+    }
+    Ok(findings)
+}
+
+/// Every file that is referred to is there, and no other.
+fn files_of(host: &Host, record: &Record) -> Vec<String> {
+    let places = host.places(record.id, &record.body.global);
+    let mut found: Vec<_> = orphans_of(record, &places)
+        .iter()
+        .map(|path| format!("Nothing refers to {}.", path.display()))
+        .collect();
+    let layers = record.layers.values().map(|l| &l.path);
+    for path in layers.chain(record.images.values().map(|i| &i.path)) {
+        if !path.is_file() {
+            found.push(format!("{} is missing.", path.display()));
+        }
+    }
+    for image in record.images.values().filter(|i| i.path.is_file()) {
+        if let Err(cause) = qemu::memory_image::MemoryImage::open(&image.path) {
+            found.push(cause.to_string());
+        }
+    }
+    for row in &record.snapshots {
+        match Manifest::read(&row.dir) {
+            Ok(there) if there == Manifest::of(record, row) => {}
+            Ok(_) => found.push(format!("The manifest of {} is outdated.", row.snapshot.id)),
+            Err(cause) => found.push(cause.to_string()),
+        }
+    }
+    found
+}
+
+/// Every disk stands on layers that the catalog knows, in the order that their headers say.
+async fn chains_of(host: &Host, record: &Record) -> Vec<String> {
+    let mut found = Vec::new();
+    let tops = layers_of(&record.settings).chain(record.snapshot_layers());
+    for top in tops.collect::<std::collections::BTreeSet<_>>() {
+        let known = record.chain(top);
+        if known.is_empty() {
+            found.push(format!("The layer {top} is not recorded."));
+        }
+        for pair in known.windows(2) {
+            let [below, above] = pair else { continue };
+            match host.img.info(&above.path, above.format).await {
+                Ok(info) if info.backing.as_ref().is_some_and(|b| b.path == below.path) => {}
+                Ok(info) => found.push(format!(
+                    "{} lies on {:?}, not on {}.",
+                    above.path.display(),
+                    info.backing.map(|b| b.path),
+                    below.path.display()
+                )),
+                Err(cause) => found.push(cause.to_string()),
+            }
+        }
+        // A layer that QEMU has open looks unclean to others.
+        if !matches!(
+            record.body.state,
+            DurableState::Running | DurableState::Paused
+        ) {
+            for layer in known
+                .iter()
+                .filter(|l| l.format == qemu::spec::Format::Qcow2)
+            {
+                if let Err(cause) = host.img.check(&layer.path, layer.format).await {
+                    found.push(cause.to_string());
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The process is there if and only if it should be, runs if it should, and has the disks open
+/// that the catalog says.
+async fn process_of(host: &Host, record: &Record) -> Vec<String> {
+    let run_dir = host.run_dir(record.id);
+    let process = qemu::Process::reconnect(&run_dir, record.id.0).await;
+    let state = record.body.state;
+    let should = matches!(state, DurableState::Running | DurableState::Paused);
+    let process = match (process, should) {
+        (Ok(process), true) => process,
+        (Ok(process), false) => {
+            return vec![format!(
+                "The machine is {state:?}, but {} runs it.",
+                process.pid()
+            )];
+        }
+        (Err(ProcessError::NotRunning), false) => return Vec::new(),
+        (Err(cause), true) => return vec![format!("The machine is {state:?}, but: {cause}")],
+        (Err(cause), false) => return vec![cause.to_string()],
+    };
+    let mut found = Vec::new();
+    let wanted = match state {
+        DurableState::Paused => RunState::Paused,
+        _ => RunState::Running,
+    };
+    match process.status().await {
+        Ok(status) if status == wanted => {}
+        other => found.push(format!(
+            "The machine is {state:?}, but QEMU says {other:?}."
+        )),
+    }
+    match process.block_devices().await {
+        Ok(devices) => {
+            for top in layers_of(&record.settings) {
+                let known: Vec<_> = record.chain(top).iter().map(|l| l.path.clone()).collect();
+                let open = devices.iter().any(|device| {
+                    device
+                        .layers
+                        .iter()
+                        .map(|l| l.path.clone())
+                        .eq(known.iter().cloned())
+                });
+                if !open {
+                    found.push(format!("QEMU does not have the chain {known:?} open."));
+                }
+            }
+        }
+        Err(cause) => found.push(cause.to_string()),
+    }
+    found
+}

@@ -1,0 +1,463 @@
+//! The owner task of a machine: everything that changes the machine goes through its queue.
+//!
+//! An answer is one of three: it is already so, a job will do it, or it is refused because. While
+//! an operation runs, the owner has handed the machine over to it ([`work::Work`], by value) and
+//! refuses what would need it. While nothing runs, the owner watches the guest.
+
+mod configure;
+mod destroy;
+pub(crate) mod guest_watch;
+mod launch;
+pub(crate) mod merge;
+pub(crate) mod record;
+pub(crate) mod snapshot_apply;
+pub(crate) mod snapshot_create;
+pub(crate) mod snapshot_remove;
+pub(crate) mod state_verbs;
+pub mod transitions;
+pub(crate) mod work;
+
+pub(crate) use configure::define;
+
+use crate::catalog::Change;
+use crate::error::Error;
+use crate::host::Host;
+use crate::ids::{DeviceId, JobId, MachineId, SnapshotId};
+use crate::jobs::{JobHandle, end_of};
+use crate::model::{Activity, JobKind, State, Timestamp};
+use crate::request::{
+    Actor, GlobalChange, NewDevice, ResourceChange, SettingsChange, StateRequest,
+};
+use guest_watch::Happening;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use transitions::{Answer as Decision, Verb, check};
+use work::Work;
+
+/// How long a request waits for a merge that runs for tidiness only.
+const TIDY_PATIENCE: Duration = Duration::from_secs(20);
+/// Requests that may wait in a machine's queue.
+const QUEUE: usize = 64;
+
+/// What is asked of an owner.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Destroy,
+    Global(GlobalChange),
+    Settings(SettingsChange),
+    SnapshotSettings(SnapshotId, SettingsChange),
+    Add(Vec<NewDevice>),
+    Resources(Vec<ResourceChange>),
+    Remove(Vec<DeviceId>),
+    State(StateRequest),
+    CreateSnapshot,
+    ApplySnapshot(SnapshotId),
+    RemoveSnapshot(SnapshotId),
+    RemoveSnapshotTree(SnapshotId),
+}
+
+impl Request {
+    /// The verb's name in the audit log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Request::Destroy => "destroy",
+            Request::Global(_) => "modify_global",
+            Request::Settings(_) => "modify_settings",
+            Request::SnapshotSettings(..) => "modify_snapshot",
+            Request::Add(_) => "add_devices",
+            Request::Resources(_) => "modify_resources",
+            Request::Remove(_) => "remove_devices",
+            Request::State(StateRequest::Run) => "run",
+            Request::State(StateRequest::TurnOff) => "turn_off",
+            Request::State(StateRequest::ShutDown) => "shut_down",
+            Request::State(StateRequest::Reset) => "reset",
+            Request::State(StateRequest::Pause) => "pause",
+            Request::State(StateRequest::Save) => "save",
+            Request::CreateSnapshot => "create_snapshot",
+            Request::ApplySnapshot(_) => "apply_snapshot",
+            Request::RemoveSnapshot(_) => "remove_snapshot",
+            Request::RemoveSnapshotTree(_) => "remove_snapshot_tree",
+        }
+    }
+}
+
+/// What an owner answers.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Done,
+    Devices(Vec<DeviceId>),
+    Job(JobId),
+}
+
+/// A request with the place for its answer.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub actor: Actor,
+    pub request: Request,
+    pub reply: oneshot::Sender<Result<Answer, Error>>,
+}
+
+/// What a job does, with what it needs.
+enum Operation {
+    Verb(JobKind),
+    Apply(SnapshotId),
+    Remove(BTreeSet<SnapshotId>),
+}
+
+/// The operation that has the machine.
+struct Running {
+    what: &'static str,
+    /// Merges for tidiness have no job.
+    job: Option<JobHandle>,
+    stop: Option<tokio::sync::watch::Sender<bool>>,
+    task: JoinHandle<Work>,
+}
+
+/// A machine's owner.
+struct Owner {
+    id: MachineId,
+    host: Arc<Host>,
+    inbox: mpsc::Receiver<Message>,
+    work: Option<Work>,
+    running: Option<Running>,
+}
+
+/// Starts the owner of a machine and answers the way to it.
+pub(crate) fn spawn(work: Work) -> (mpsc::Sender<Message>, JoinHandle<()>) {
+    let (sender, inbox) = mpsc::channel(QUEUE);
+    work.publish();
+    let owner = Owner {
+        id: work.record.id,
+        host: work.host.clone(),
+        inbox,
+        work: Some(work),
+        running: None,
+    };
+    (sender, tokio::spawn(owner.run()))
+}
+
+enum Next {
+    Message(Option<Message>),
+    Finished(Result<Work, tokio::task::JoinError>),
+    Guest(Happening),
+}
+
+impl Owner {
+    async fn run(mut self) {
+        self.tidy();
+        loop {
+            let next = self.next().await;
+            match next {
+                Next::Message(None) => {
+                    // The service closes: what runs is brought to its end, nothing new begins.
+                    if let Some(running) = self.running.take() {
+                        let _ = running.task.await;
+                    }
+                    return;
+                }
+                Next::Message(Some(message)) => self.answer(message).await,
+                Next::Finished(outcome) => {
+                    if !self.take_back(outcome).await {
+                        return;
+                    }
+                }
+                Next::Guest(happening) => self.guest(happening).await,
+            }
+            if self.work.as_ref().is_some_and(|w| w.gone) {
+                return;
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Next {
+        let Owner {
+            inbox,
+            work,
+            running,
+            ..
+        } = self;
+        tokio::select! {
+            biased;
+            outcome = finished(running) => Next::Finished(outcome),
+            message = inbox.recv() => Next::Message(message),
+            happening = guest_watch::next(work) => Next::Guest(happening),
+        }
+    }
+
+    /// The operation has ended and gives the machine back. Answers whether there still is one.
+    async fn take_back(&mut self, outcome: Result<Work, tokio::task::JoinError>) -> bool {
+        let running = self.running.take();
+        let mut work = match outcome {
+            Ok(work) => work,
+            Err(cause) => {
+                // A defect. The catalog and QEMU know the truth; the next start settles it, and
+                // until then nobody touches the machine.
+                tracing::error!(%cause, "an operation broke down; restart the service");
+                return false;
+            }
+        };
+        let end = work.ended.take();
+        // A merge for tidiness that broke off would break off again.
+        let tidied = running.as_ref().is_some_and(|r| r.job.is_none());
+        work.shown = Default::default();
+        if !work.gone {
+            guest_watch::settle(&mut work).await;
+            work.publish();
+        }
+        let gone = work.gone;
+        self.work = Some(work);
+        if let (Some(Running { job: Some(job), .. }), Some((state, at))) = (running, end) {
+            job.end(state, at);
+        }
+        if !gone && !tidied {
+            self.tidy();
+        }
+        !gone
+    }
+
+    async fn guest(&mut self, happening: Happening) {
+        if let Some(work) = &mut self.work {
+            guest_watch::handle(work, happening).await;
+            work.publish();
+        }
+        self.tidy();
+    }
+
+    async fn answer(&mut self, message: Message) {
+        self.stop_tidying().await;
+        let answer = match (&self.running, &mut self.work) {
+            (Some(running), _) => self.refuse_busy(running, &message.request),
+            (None, Some(_)) => self.act(message.actor, message.request).await,
+            (None, None) => Err(Error::ServiceStopping),
+        };
+        // Nobody may be waiting any more; what was done is done.
+        let _ = message.reply.send(answer);
+    }
+
+    /// The refusal while an operation runs: by the state shown, if that decides it.
+    fn refuse_busy(&self, running: &Running, request: &Request) -> Result<Answer, Error> {
+        if let Some(machine) = self.host.directory.machine(self.id) {
+            check(machine.state, verb_of(request))?;
+        }
+        Err(Error::Busy {
+            running: running.what,
+        })
+    }
+
+    async fn act(&mut self, actor: Actor, request: Request) -> Result<Answer, Error> {
+        let Some(work) = &mut self.work else {
+            return Err(Error::ServiceStopping);
+        };
+        let state = State::from(work.record.body.state);
+        let decision = check(state, verb_of(&request))?;
+        match request {
+            Request::Global(change) => configure::global(work, &change).await?,
+            Request::Settings(change) => configure::settings(work, &change).await?,
+            Request::SnapshotSettings(id, change) => {
+                configure::snapshot(work, id, &change).await?;
+            }
+            Request::Add(devices) => {
+                return configure::add(work, &devices).await.map(Answer::Devices);
+            }
+            Request::Resources(changes) => configure::resources(work, &changes).await?,
+            Request::Remove(ids) => configure::remove(work, &ids).await?,
+            Request::ApplySnapshot(id) => {
+                known(work, id)?;
+                return self.begin(&actor, decision, Some(id), Operation::Apply(id));
+            }
+            Request::RemoveSnapshot(id) => {
+                known(work, id)?;
+                let ids = BTreeSet::from([id]);
+                return self.begin(&actor, decision, Some(id), Operation::Remove(ids));
+            }
+            Request::RemoveSnapshotTree(id) => {
+                known(work, id)?;
+                let ids = work.record.tree(id);
+                return self.begin(&actor, decision, Some(id), Operation::Remove(ids));
+            }
+            Request::Destroy | Request::State(_) | Request::CreateSnapshot => {
+                if let Decision::Job(kind) = decision {
+                    return self.begin(&actor, decision, None, Operation::Verb(kind));
+                }
+            }
+        }
+        Ok(Answer::Done)
+    }
+
+    /// Hands the machine over to a job.
+    fn begin(
+        &mut self,
+        actor: &Actor,
+        decision: Decision,
+        snapshot: Option<SnapshotId>,
+        operation: Operation,
+    ) -> Result<Answer, Error> {
+        let (Decision::Job(kind), Some(work)) = (decision, self.work.take()) else {
+            return Err(Error::ServiceStopping);
+        };
+        let host = &work.host;
+        let job = host.jobs.begin(kind, work.record.id, snapshot, actor);
+        let id = job.id();
+        self.running = Some(Running {
+            what: phrase(kind),
+            job: Some(job.clone()),
+            stop: None,
+            task: tokio::spawn(perform(work, job, operation)),
+        });
+        Ok(Answer::Job(id))
+    }
+
+    /// Merges what a removal could not merge because the guest ran.
+    fn tidy(&mut self) {
+        let Some(work) = &self.work else {
+            return;
+        };
+        let idle = work.guest.is_none() && !work.gone && self.running.is_none();
+        if !idle || merge::next(&work.record, false).is_none() {
+            return;
+        }
+        let Some(mut work) = self.work.take() else {
+            return;
+        };
+        let (stop, asked) = tokio::sync::watch::channel(false);
+        self.running = Some(Running {
+            what: phrase_of_merge(),
+            job: None,
+            stop: Some(stop),
+            task: tokio::spawn(async move {
+                tidy_up(&mut work, &asked).await;
+                work
+            }),
+        });
+    }
+
+    /// A request goes before tidiness: waits for the merge that is under way, not for the next.
+    async fn stop_tidying(&mut self) {
+        let Some(Running {
+            stop: Some(stop), ..
+        }) = &self.running
+        else {
+            return;
+        };
+        stop.send_replace(true);
+        let ended = tokio::time::timeout(TIDY_PATIENCE, finished(&mut self.running)).await;
+        if let Ok(outcome) = ended {
+            // Without starting to tidy again: the request comes first.
+            self.running = None;
+            if let Ok(mut work) = outcome {
+                work.shown = Default::default();
+                work.publish();
+                self.work = Some(work);
+            }
+        }
+    }
+}
+
+async fn finished(running: &mut Option<Running>) -> Result<Work, tokio::task::JoinError> {
+    match running {
+        Some(running) => (&mut running.task).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Does a job's work and makes its end durable.
+async fn perform(mut work: Work, job: JobHandle, operation: Operation) -> Work {
+    let outcome = match operation {
+        Operation::Apply(id) => snapshot_apply::apply(&mut work, &job, id).await,
+        Operation::Remove(ids) => snapshot_remove::remove(&mut work, &job, &ids).await,
+        Operation::Verb(kind) => match kind {
+            JobKind::Start | JobKind::Restore => state_verbs::start(&mut work, &job).await,
+            JobKind::TurnOff => state_verbs::turn_off(&mut work, &job).await,
+            JobKind::ShutDown => state_verbs::shut_down(&mut work, &job).await,
+            JobKind::Reset => state_verbs::reset(&mut work, &job).await,
+            JobKind::Pause => state_verbs::pause(&mut work, &job).await,
+            JobKind::Resume => state_verbs::resume(&mut work, &job).await,
+            JobKind::Save => state_verbs::save(&mut work, &job).await,
+            JobKind::Destroy => destroy::destroy(&mut work, &job).await,
+            JobKind::CreateSnapshot => snapshot_create::create(&mut work, &job).await,
+            // These come with a snapshot.
+            JobKind::ApplySnapshot | JobKind::RemoveSnapshot | JobKind::RemoveSnapshotTree => {
+                Err(Error::ServiceStopping)
+            }
+        },
+    };
+    if let Err(cause) = &outcome {
+        tracing::error!(job = %job.id(), machine = %work.record.id, %cause, "a job failed");
+    }
+    if work.ended.is_none() {
+        let (end, now) = (end_of(&outcome), Timestamp::now());
+        let changes = vec![Change::DeleteJournal(job.id()), job.ended_row(&end, now)];
+        if let Err(cause) = work.host.catalog.commit(changes).await {
+            tracing::error!(%cause, job = %job.id(), "the end of a job could not be recorded");
+        }
+        work.ended = Some((end, now));
+    }
+    work
+}
+
+async fn tidy_up(work: &mut Work, stop: &tokio::sync::watch::Receiver<bool>) {
+    let saga = JobId::new();
+    while !*stop.borrow() {
+        let Some(plan) = merge::next(&work.record, false) else {
+            break;
+        };
+        work.show_activity(Some(Activity::MergingDisks));
+        if let Err(cause) = merge::run(work, saga, &plan).await {
+            tracing::warn!(%cause, machine = %work.record.id, "disk layers are left unmerged");
+            break;
+        }
+    }
+    let ended = vec![Change::DeleteJournal(saga)];
+    if let Err(cause) = work.host.catalog.commit(ended).await {
+        tracing::error!(%cause, "the end of a merge could not be recorded");
+    }
+}
+
+fn known(work: &Work, id: SnapshotId) -> Result<(), Error> {
+    match work.record.snapshot(id) {
+        Some(_) => Ok(()),
+        None => Err(Error::NoSuchSnapshot(id)),
+    }
+}
+
+fn verb_of(request: &Request) -> Verb {
+    match request {
+        Request::Destroy => Verb::Destroy,
+        Request::Global(_) | Request::Settings(_) | Request::SnapshotSettings(..) => Verb::Describe,
+        Request::Add(_) | Request::Resources(_) | Request::Remove(_) => Verb::Configure,
+        Request::State(StateRequest::Run) => Verb::Run,
+        Request::State(StateRequest::TurnOff) => Verb::TurnOff,
+        Request::State(StateRequest::ShutDown) => Verb::ShutDown,
+        Request::State(StateRequest::Reset) => Verb::Reset,
+        Request::State(StateRequest::Pause) => Verb::Pause,
+        Request::State(StateRequest::Save) => Verb::Save,
+        Request::CreateSnapshot => Verb::CreateSnapshot,
+        Request::ApplySnapshot(_) => Verb::ApplySnapshot,
+        Request::RemoveSnapshot(_) => Verb::RemoveSnapshot,
+        Request::RemoveSnapshotTree(_) => Verb::RemoveSnapshotTree,
+    }
+}
+
+fn phrase_of_merge() -> &'static str {
+    "disk layers are being merged"
+}
+
+fn phrase(kind: JobKind) -> &'static str {
+    match kind {
+        JobKind::Start => "it is being started",
+        JobKind::Restore => "its saved state is being restored",
+        JobKind::TurnOff => "it is being turned off",
+        JobKind::ShutDown => "it is being shut down",
+        JobKind::Reset => "it is being reset",
+        JobKind::Pause => "it is being paused",
+        JobKind::Resume => "it is being resumed",
+        JobKind::Save => "its state is being saved",
+        JobKind::Destroy => "it is being destroyed",
+        JobKind::CreateSnapshot => "a snapshot is being taken",
+        JobKind::ApplySnapshot => "a snapshot is being applied",
+        JobKind::RemoveSnapshot | JobKind::RemoveSnapshotTree => "snapshots are being removed",
+    }
+}

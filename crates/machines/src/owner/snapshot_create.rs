@@ -1,0 +1,558 @@
+//! Taking a snapshot: settings, one frozen layer per disk and, of a machine that runs, its memory,
+//! all of one instant.
+//!
+//! The order while the machine runs is what makes the instant one: stop; switch all disks; start
+//! sending memory; wait until memory is captured; go on. Nothing in between waits for a disk.
+
+use super::merge;
+use super::record::Record;
+use super::work::{Work, blocking, node, qemu_layer};
+use crate::catalog::{DurableState, Image, Layer, SnapshotRow};
+use crate::error::Error;
+use crate::files;
+use crate::host::MEMORY_SOCKET;
+use crate::ids::{DeviceId, ImageId, JobId, LayerId, SnapshotId};
+use crate::jobs::JobHandle;
+use crate::manifest::Manifest;
+use crate::model::{Activity, Settings, Snapshot, State, Timestamp};
+use crate::saga::{Captured, CreatePlan, NewLayer, Plan, Sweep};
+use crate::settings::limits;
+use qemu::live::{MigrationStatus, PauseWatch, Switch};
+use qemu::memory_image::Origin;
+use qemu::receiver::{Config, RING_LIMIT, ReceiveError, Receiver};
+use qemu::spec::{Format, MACHINE_TYPE};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long fixing the instant may take before the guest runs on without a snapshot.
+const CAPTURE_PATIENCE: Duration = Duration::from_secs(30);
+/// How often progress is looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// Room that must be left for anything but memory.
+const SLACK: u64 = 64 << 20;
+
+/// Takes a snapshot.
+pub(crate) async fn create(work: &mut Work, job: &JobHandle) -> Result<(), Error> {
+    let begun = Instant::now();
+    check(work)?;
+    let mut plan = plan(work);
+    work.show_activity(Some(Activity::CreatingSnapshot));
+    work.begin(job, "create.intent", &Plan::Create(plan.clone()))
+        .await?;
+    job.set_cancellable(true);
+    let outcome = match capture(work, job, &mut plan, begun).await {
+        Ok(()) => complete(work, job, &plan).await,
+        Err(cause) => Err(cause),
+    };
+    job.set_cancellable(false);
+    if outcome.is_err() && work.ended.is_none() {
+        job.unlink();
+        undo(work, job.id(), &mut plan).await;
+    }
+    outcome
+}
+
+/// What can be refused before anything is touched.
+fn check(work: &Work) -> Result<(), Error> {
+    if work.record.snapshots.len() >= limits::MOST_SNAPSHOTS {
+        return Err(Error::TooManySnapshots {
+            limit: limits::MOST_SNAPSHOTS,
+        });
+    }
+    let places = work.places();
+    let memory = match work.record.body.state {
+        DurableState::Running => work.record.settings.memory.quantity_mib << 20,
+        _ => 0,
+    };
+    for (path, needed) in [
+        (places.snapshots().to_owned(), memory + SLACK),
+        (places.disks(), SLACK),
+    ] {
+        let there = files::free_space(&path)?;
+        if there < needed {
+            return Err(Error::InsufficientSpace {
+                path,
+                needed,
+                there,
+            });
+        }
+    }
+    if work.record.body.state == DurableState::Running {
+        work.process()?;
+    }
+    Ok(())
+}
+
+fn plan(work: &Work) -> CreatePlan {
+    let snapshot = SnapshotId::new();
+    let places = work.places();
+    let dir = places.snapshot(snapshot);
+    let record = &work.record;
+    let memory = (record.body.state == DurableState::Running).then(|| Image {
+        id: ImageId::new(),
+        machine: record.id,
+        path: dir.join(files::MEMORY),
+        bytes: 0,
+    });
+    CreatePlan {
+        snapshot,
+        name: default_name(&record.settings.name, Timestamp::now()),
+        layers: new_layers(work, &record.settings),
+        memory,
+        shared: record.body.saved_image,
+        begun: Timestamp::now(),
+        dir,
+        freezing: false,
+        folded: Vec::new(),
+        captured: None,
+    }
+}
+
+/// A new layer over each disk of a configuration.
+pub(crate) fn new_layers(work: &Work, settings: &Settings) -> Vec<NewLayer> {
+    let places = work.places();
+    let disks = settings
+        .devices
+        .iter()
+        .filter_map(|d| Some((d.id.clone(), work.record.layers.get(&d.layer?)?)));
+    disks
+        .map(|(device, below)| {
+            let id = LayerId::new();
+            let overlay = Layer {
+                id,
+                machine: work.record.id,
+                path: places.layer(&below.path, id),
+                format: Format::Qcow2,
+                parent: Some(below.id),
+                frozen: false,
+                ours: true,
+            };
+            NewLayer {
+                device,
+                below: below.id,
+                overlay,
+            }
+        })
+        .collect()
+}
+
+/// Makes the files of new layers.
+pub(crate) async fn make_layers(work: &Work, layers: &[NewLayer]) -> Result<(), Error> {
+    let disks = work.places().disks();
+    blocking(move || files::make_folder(&disks)).await?;
+    for new in layers {
+        let below = work.record.layers.get(&new.below);
+        let below = below.ok_or_else(|| Error::NoSuchDevice(new.device.clone()))?;
+        work.host
+            .img
+            .create_overlay(&new.overlay.path, &below.path, below.format)
+            .await
+            .map_err(Error::qemu("Making a disk layer"))?;
+    }
+    Ok(())
+}
+
+async fn capture(
+    work: &mut Work,
+    job: &JobHandle,
+    plan: &mut CreatePlan,
+    begun: Instant,
+) -> Result<(), Error> {
+    let dir = plan.dir.clone();
+    blocking(move || files::make_folder(&dir)).await?;
+    make_layers(work, &plan.layers).await?;
+    work.reach("create.overlays");
+    job.check()?;
+    let mut captured = Captured {
+        taken: Timestamp::now(),
+        pause_micros: None,
+        durable_micros: 0,
+        stored_bytes: 0,
+    };
+    if plan.memory.is_some() {
+        capture_live(work, job, plan, &mut captured).await?;
+    }
+    job.set_cancellable(false);
+    job.percent(95);
+    captured.durable_micros = micros(begun.elapsed());
+    plan.captured = Some(captured);
+    work.step(job.id(), "create.manifest", &Plan::Create(plan.clone()))
+        .await
+}
+
+/// Memory, devices and disks of a running guest.
+async fn capture_live(
+    work: &mut Work,
+    job: &JobHandle,
+    plan: &mut CreatePlan,
+    captured: &mut Captured,
+) -> Result<(), Error> {
+    let process = work.process()?;
+    let path = match &plan.memory {
+        Some(image) => image.path.clone(),
+        None => return Ok(()),
+    };
+    work.step(job.id(), "create.attach", &Plan::Create(plan.clone()))
+        .await?;
+    let mut switches = Vec::new();
+    for new in &plan.layers {
+        process
+            .add_overlay(&qemu_layer(&new.overlay)?)
+            .await
+            .map_err(Error::qemu("Attaching a disk layer"))?;
+        switches.push(Switch {
+            node: node(new.below)?,
+            overlay: node(new.overlay.id)?,
+        });
+    }
+    let receiver = listen(work, &path)?;
+    process
+        .prepare_background_snapshot()
+        .await
+        .map_err(Error::qemu("Preparing QEMU for a snapshot"))?;
+    plan.freezing = true;
+    work.step(job.id(), "create.freeze", &Plan::Create(plan.clone()))
+        .await?;
+    job.check()?;
+    let watch = PauseWatch::new(process.qmp());
+    captured.taken = Timestamp::now();
+    let frozen = freeze(work, &process, &switches, receiver.socket()).await;
+    let resumed = process.cont().await;
+    let received = async {
+        frozen?;
+        resumed.map_err(Error::qemu("Letting the guest go on"))?;
+        work.reach("create.receiving");
+        wait_for_memory(&process, &receiver, &path, job).await
+    }
+    .await;
+    if let Err(cause) = received {
+        if let Err(other) = process.cancel_migration().await {
+            tracing::debug!(%other, "nothing to cancel in QEMU");
+        }
+        receiver.cancel().await;
+        return Err(cause);
+    }
+    let pause = match watch.judge(true).await {
+        Ok(pause) => pause,
+        Err(qemu::live::LiveError::Torn { events }) => {
+            tracing::warn!(%events, "a snapshot is refused: it would be torn");
+            receiver.cancel().await;
+            return Err(Error::TornSnapshot);
+        }
+        Err(cause) => {
+            receiver.cancel().await;
+            return Err(Error::qemu("Judging the guest's pause")(cause));
+        }
+    };
+    let received = receiver
+        .publish()
+        .await
+        .map_err(|cause| receive_failure(&path, cause))?;
+    work.reach("create.received");
+    captured.pause_micros = pause.map(micros);
+    captured.stored_bytes = received.stored_bytes;
+    job.set_pause(pause);
+    job.progress(received.stored_bytes, received.stored_bytes);
+    if let Some(image) = &mut plan.memory {
+        image.bytes = received.stored_bytes;
+    }
+    Ok(())
+}
+
+/// A receiver for the machine's memory, to be written to `path`.
+pub(crate) fn listen(work: &Work, path: &Path) -> Result<Receiver, Error> {
+    let socket = work.host.run_dir(work.record.id).join(MEMORY_SOCKET);
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(files::TEMPORARY);
+    Receiver::listen(Config {
+        socket,
+        temporary: temporary.into(),
+        path: path.to_owned(),
+        origin: Origin {
+            qemu: work.host.installation.version,
+            machine_type: MACHINE_TYPE.to_owned(),
+            ram_mib: work.record.settings.memory.quantity_mib,
+        },
+        ring_limit: RING_LIMIT,
+    })
+    .map_err(Error::qemu("Listening for the guest's memory"))
+}
+
+/// The guest stands still from the first line until the caller lets it go on.
+async fn freeze(
+    work: &Work,
+    process: &qemu::Process,
+    switches: &[Switch],
+    socket: &Path,
+) -> Result<(), Error> {
+    process
+        .stop()
+        .await
+        .map_err(Error::qemu("Stopping the guest"))?;
+    work.reach("create.stopped");
+    if !switches.is_empty() {
+        process
+            .switch_overlays(switches)
+            .await
+            .map_err(Error::qemu("Freezing the disks"))?;
+    }
+    work.reach("create.switched");
+    process
+        .begin_background_snapshot(socket)
+        .await
+        .map_err(Error::qemu("Capturing the guest's memory"))?;
+    work.reach("create.sending");
+    process
+        .wait_until_captured(CAPTURE_PATIENCE)
+        .await
+        .map_err(Error::qemu("Capturing the guest's memory"))?;
+    work.reach("create.captured");
+    Ok(())
+}
+
+/// Follows the memory until QEMU has sent all of it.
+pub(crate) async fn wait_for_memory(
+    process: &qemu::Process,
+    receiver: &Receiver,
+    path: &Path,
+    job: &JobHandle,
+) -> Result<(), Error> {
+    loop {
+        tokio::select! {
+            () = job.wait_cancelled() => return Err(Error::Cancelled),
+            cause = receiver.failed() => return Err(receive_failure(path, cause)),
+            () = process.exited() => return Err(Error::GuestDied { log: process.log_tail() }),
+            () = tokio::time::sleep(TICK) => {}
+        }
+        let migration = process
+            .migration()
+            .await
+            .map_err(Error::qemu("Following the guest's memory"))?;
+        match migration.status {
+            MigrationStatus::Completed => return Ok(()),
+            MigrationStatus::Failed { description } => {
+                // QEMU only sees that nobody takes its stream any more.
+                if let Some(cause) = receiver.failure() {
+                    return Err(receive_failure(path, cause));
+                }
+                return Err(Error::qemu("Capturing the guest's memory")(
+                    qemu::live::LiveError::MigrationFailed { description },
+                ));
+            }
+            MigrationStatus::Cancelled | MigrationStatus::Cancelling => {
+                return Err(Error::qemu("Capturing the guest's memory")(
+                    qemu::live::LiveError::MigrationCancelled,
+                ));
+            }
+            _ => {}
+        }
+        let written = receiver.progress().written;
+        let share = migration.pages.saturating_mul(4096).max(1);
+        let expected = u128::from(written) * u128::from(migration.total) / u128::from(share);
+        job.progress(written, u64::try_from(expected).unwrap_or(u64::MAX));
+    }
+}
+
+fn receive_failure(path: &Path, cause: ReceiveError) -> Error {
+    if cause.raw_os_error() == Some(rustix::io::Errno::NOSPC.raw_os_error()) {
+        return Error::InsufficientSpace {
+            path: path.to_owned(),
+            needed: SLACK,
+            there: files::free_space(path).unwrap_or(0),
+        };
+    }
+    Error::qemu("Writing the memory image")(cause)
+}
+
+/// Everything is on disk: the manifest, the rows, the end of the job.
+pub(crate) async fn complete(
+    work: &mut Work,
+    job: &JobHandle,
+    plan: &CreatePlan,
+) -> Result<(), Error> {
+    let new = with_snapshot(&work.record, plan);
+    let row = new
+        .snapshot(plan.snapshot)
+        .ok_or(Error::NoSuchSnapshot(plan.snapshot))?;
+    let manifest = Manifest::of(&new, row);
+    let dir = plan.dir.clone();
+    blocking(move || manifest.write(&dir)).await?;
+    work.reach("create.written");
+    // The job leads to the snapshot from the moment the snapshot is there.
+    job.link(plan.snapshot);
+    if let Some(captured) = &plan.captured {
+        job.set_pause(captured.pause_micros.map(Duration::from_micros));
+    }
+    work.shown.activity = None;
+    work.finish(new, job).await?;
+    work.reach("create.done");
+    Ok(())
+}
+
+/// The record with the planned snapshot.
+fn with_snapshot(record: &Record, plan: &CreatePlan) -> Record {
+    let captured = plan.captured.clone().unwrap_or(Captured {
+        taken: plan.begun,
+        pause_micros: None,
+        durable_micros: 0,
+        stored_bytes: 0,
+    });
+    let mut settings = record.settings.as_ref().clone();
+    settings.name = plan.name.clone();
+    settings.notes = String::new();
+    settings.created = captured.taken;
+    let image = plan.memory.as_ref().map(|i| i.id).or(plan.shared);
+    let snapshot = Snapshot {
+        id: plan.snapshot,
+        machine: record.id,
+        parent: record.body.parent,
+        taken: captured.taken,
+        settings: Arc::new(settings),
+        has_memory: image.is_some(),
+        pause: captured.pause_micros.map(Duration::from_micros),
+        durable: Duration::from_micros(captured.durable_micros),
+        stored_bytes: captured.stored_bytes,
+    };
+    let mut new = with_layers(record, &plan.layers);
+    if let Some(image) = &plan.memory {
+        new.images.insert(image.id, image.clone());
+    }
+    new.snapshots.push(SnapshotRow {
+        snapshot: Arc::new(snapshot),
+        image,
+        dir: plan.dir.clone(),
+    });
+    new.body.parent = Some(plan.snapshot);
+    new
+}
+
+/// The record with new active layers.
+pub(crate) fn with_layers(record: &Record, layers: &[NewLayer]) -> Record {
+    let mut new = record.clone();
+    for layer in layers {
+        if let Some(below) = new.layers.get_mut(&layer.below) {
+            below.frozen = true;
+        }
+        new.layers.insert(layer.overlay.id, layer.overlay.clone());
+    }
+    new.set_settings(|settings| {
+        for layer in layers {
+            point(settings, &layer.device, &layer.overlay);
+        }
+    });
+    new
+}
+
+/// Lets a disk of a configuration stand on another layer.
+pub(crate) fn point(settings: &mut Settings, device: &DeviceId, layer: &Layer) {
+    if let Some(device) = settings.devices.iter_mut().find(|d| d.id == *device) {
+        device.layer = Some(layer.id);
+        device.connection = vec![layer.path.to_string_lossy().into_owned()];
+    }
+}
+
+/// Takes everything back that was done for the snapshot. What cannot be taken back while the guest
+/// runs (a layer already written to) is kept as a part of the chain, and merged later.
+pub(crate) async fn undo(work: &mut Work, saga: JobId, plan: &mut CreatePlan) {
+    let mut kept = Vec::new();
+    if plan.memory.is_some() && plan.freezing {
+        kept = merge::fold_new_layers(work, saga, plan).await;
+    } else if let Ok(process) = work.process() {
+        for new in &plan.layers {
+            if let Ok(node) = node(new.overlay.id) {
+                let _ = process.remove_node(&node).await;
+            }
+        }
+    }
+    resume(work).await;
+    if !kept.is_empty() {
+        let new = with_layers(&work.record, &kept);
+        if let Err(cause) = work.commit(new, Vec::new()).await {
+            // The journal still has the saga: the next start settles it.
+            tracing::error!(%cause, "a disk layer could not be recorded");
+            return;
+        }
+    }
+    let layers = plan.layers.iter().filter(|l| !kept.contains(l));
+    let mut files: Vec<_> = vec![plan.dir.join(files::MANIFEST)];
+    files.extend(layers.map(|l| l.overlay.path.clone()));
+    if let Some(image) = &plan.memory {
+        files.push(image.path.clone());
+        let mut temporary = image.path.as_os_str().to_owned();
+        temporary.push(files::TEMPORARY);
+        files.push(temporary.into());
+    }
+    let sweep = Sweep {
+        files,
+        folders: vec![plan.dir.clone()],
+    };
+    if let Err(cause) = work.sweep(&sweep).await {
+        tracing::error!(%cause, "files of an undone snapshot could not be deleted");
+    }
+    work.shown.activity = None;
+    work.publish();
+}
+
+/// A guest that runs by our books is not left standing still.
+pub(crate) async fn resume(work: &Work) {
+    if work.record.body.state != DurableState::Running || work.shown.state == Some(State::Stopping)
+    {
+        return;
+    }
+    let Ok(process) = work.process() else {
+        return;
+    };
+    match process.status().await {
+        Ok(qemu::process::RunState::Running) => {}
+        Ok(_) => {
+            if let Err(cause) = process.cont().await {
+                tracing::error!(%cause, "the guest could not be let go on");
+            }
+        }
+        Err(cause) => tracing::error!(%cause, "the guest's state is not known"),
+    }
+}
+
+/// `<machine> - (<date> - <time>)`, as Hyper-V names snapshots on an American host, in UTC.
+fn default_name(machine: &str, now: Timestamp) -> String {
+    let time = time::OffsetDateTime::from_unix_timestamp(now.0.div_euclid(1_000_000))
+        .unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let (hour, half) = match time.hour() {
+        0 => (12, "AM"),
+        h @ 1..=11 => (h, "AM"),
+        12 => (12, "PM"),
+        h => (h - 12, "PM"),
+    };
+    let suffix = format!(
+        " - ({}/{}/{} - {hour}:{:02}:{:02} {half})",
+        u8::from(time.month()),
+        time.day(),
+        time.year(),
+        time.minute(),
+        time.second(),
+    );
+    let room = limits::LONGEST_NAME.saturating_sub(suffix.chars().count());
+    let mut name: String = machine.chars().take(room).collect();
+    name.push_str(&suffix);
+    name
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_name_is_the_machine_and_the_american_time() {
+        let at = |seconds: i64| default_name("web01", Timestamp(seconds * 1_000_000));
+        assert_eq!(at(1_795_352_730), "web01 - (11/22/2026 - 1:05:30 PM)");
+        assert_eq!(at(1_795_305_600), "web01 - (11/22/2026 - 12:00:00 AM)");
+        assert_eq!(at(1_795_348_800), "web01 - (11/22/2026 - 12:00:00 PM)");
+        let long = default_name(&"x".repeat(100), Timestamp(0));
+        assert_eq!(long.chars().count(), 100);
+    }
+}

@@ -1,0 +1,384 @@
+//! Starting, stopping, pausing, saving: the jobs behind a requested state.
+
+use super::launch;
+use super::record::Record;
+use super::snapshot_create::{listen, wait_for_memory};
+use super::work::{Guest, Work, blocking};
+use crate::catalog::{DurableState, Image};
+use crate::error::Error;
+use crate::files;
+use crate::ids::ImageId;
+use crate::jobs::JobHandle;
+use crate::model::{Health, Process, State};
+use crate::saga::{Plan, SavePlan, StartPlan, Sweep};
+use qemu::memory_image::MemoryImage;
+use qemu::spec::{Backing, Start};
+use std::time::Duration;
+
+/// How long QEMU may take to end when asked to.
+const QUIT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long loading a saved state may take.
+const RESTORE_PATIENCE: Duration = Duration::from_secs(600);
+/// Memory that must be left to the host beside a guest's.
+const HOST_RESERVE_MIB: u64 = 64;
+/// Room that must be left beside a saved state.
+const SLACK: u64 = 64 << 20;
+
+/// Starts the machine, from its saved state if it has one.
+pub(crate) async fn start(work: &mut Work, job: &JobHandle) -> Result<(), Error> {
+    let plan = StartPlan {
+        image: work.record.body.saved_image,
+        sweep: Sweep::default(),
+    };
+    work.show_state(State::Starting, State::Running);
+    work.begin(job, "start.launch", &Plan::Start(plan.clone()))
+        .await?;
+    if let Err(cause) = launch_and_run(work, job, &plan).await {
+        give_up_start(work).await;
+        return Err(cause);
+    }
+    Ok(())
+}
+
+async fn launch_and_run(work: &mut Work, job: &JobHandle, plan: &StartPlan) -> Result<(), Error> {
+    let image = plan
+        .image
+        .map(|id| {
+            let image = work.record.images.get(&id);
+            image.cloned().ok_or_else(|| Error::DamagedImage {
+                path: Default::default(),
+                reason: "the catalog does not know it".into(),
+            })
+        })
+        .transpose()?;
+    let shown = launch_process(work, image.is_some()).await?;
+    work.reach("start.launched");
+    job.percent(50);
+    if let Some(image) = &image {
+        restore(work, image).await?;
+        job.percent(80);
+    }
+    // The claim on the saved state is given up before the guest runs: once it runs, its disks are
+    // not those of the saved state any more.
+    let mut new = work.record.clone();
+    new.body.saved_image = None;
+    new.enter(DurableState::Running);
+    new.body.health = Health::Ok;
+    new.body.process = Some(shown);
+    let garbage = new.collect_garbage();
+    let sweep = super::snapshot_remove::sweep_of(garbage);
+    let then = Plan::Start(StartPlan {
+        image: plan.image,
+        sweep: sweep.clone(),
+    });
+    work.commit_step(new, job.id(), "start.run", &then).await?;
+    work.process()?
+        .cont()
+        .await
+        .map_err(Error::qemu("Letting the guest run"))?;
+    work.sweep(&sweep).await?;
+    work.shown = Default::default();
+    let same = work.record.clone();
+    work.finish(same, job).await?;
+    work.reach("start.done");
+    Ok(())
+}
+
+/// Launches QEMU; the guest stands still.
+async fn launch_process(work: &mut Work, incoming: bool) -> Result<Process, Error> {
+    let host = work.host.clone();
+    let mib = work.record.settings.memory.quantity_mib;
+    let policy = host.huge_pages;
+    let decision = blocking(move || Ok(qemu::memory_backing::decide(mib, policy))).await?;
+    let (_, there) = files::host_memory_mib();
+    let needed = mib + HOST_RESERVE_MIB;
+    if decision.backing == Backing::Transparent && there < needed {
+        return Err(Error::InsufficientMemory { needed, there });
+    }
+    let start = if incoming {
+        Start::Incoming
+    } else {
+        Start::Paused
+    };
+    let spec = launch::spec(&work.record, &host, decision.backing, start)?;
+    let process = qemu::Process::launch(&host.installation, &spec)
+        .await
+        .map_err(Error::qemu("Starting QEMU"))?;
+    let shown = Process {
+        pid: process.pid(),
+        accelerator: (
+            host.accelerator.0.as_str().into(),
+            host.accelerator.1.clone(),
+        ),
+        memory_backing: (decision.backing.as_str().into(), decision.reason),
+    };
+    work.guest = Some(Guest::new(process));
+    Ok(shown)
+}
+
+async fn restore(work: &Work, image: &Image) -> Result<(), Error> {
+    let path = image.path.clone();
+    let opened = blocking(move || {
+        MemoryImage::open(&path).map_err(|cause| Error::DamagedImage {
+            path,
+            reason: cause.to_string(),
+        })
+    })
+    .await?;
+    opened
+        .restore_into(&work.process()?, RESTORE_PATIENCE)
+        .await
+        .map_err(Error::qemu("Restoring the saved state"))
+}
+
+/// A start that failed leaves the machine as it was: off, or saved.
+async fn give_up_start(work: &mut Work) {
+    kill(work).await;
+    if matches!(
+        work.record.body.state,
+        DurableState::Running | DurableState::Paused
+    ) {
+        let new = turned_off(&work.record);
+        if let Err(cause) = work.commit(new, Vec::new()).await {
+            tracing::error!(%cause, "the machine's state could not be recorded");
+        }
+    }
+}
+
+/// Ends the process, whatever it does.
+pub(crate) async fn kill(work: &mut Work) {
+    if let Some(guest) = work.guest.take()
+        && let Err(cause) = guest.process.kill().await
+    {
+        tracing::error!(%cause, machine = %work.record.id, "QEMU could not be killed");
+    }
+}
+
+/// The record of a machine that is off.
+pub(crate) fn turned_off(record: &Record) -> Record {
+    let mut new = record.clone();
+    new.body.saved_image = None;
+    new.body.health = Health::Ok;
+    new.enter(DurableState::Off);
+    new
+}
+
+/// Pulls the plug; of a saved machine, discards the saved state.
+pub(crate) async fn turn_off(work: &mut Work, job: &JobHandle) -> Result<(), Error> {
+    work.show_state(State::Stopping, State::Off);
+    work.begin(job, "turn_off.quit", &Plan::TurnOff).await?;
+    quit(work).await;
+    let mut new = turned_off(&work.record);
+    let sweep = super::snapshot_remove::sweep_of(new.collect_garbage());
+    work.shown = Default::default();
+    work.finish(new, job).await?;
+    work.reach("turn_off.done");
+    // A file that stays behind because we die here is swept at the next start.
+    work.sweep(&sweep).await
+}
+
+async fn quit(work: &mut Work) {
+    let Some(guest) = work.guest.take() else {
+        return;
+    };
+    if let Err(cause) = guest.process.quit(QUIT_PATIENCE).await {
+        tracing::warn!(%cause, "QEMU did not end when asked to");
+        let _ = guest.process.kill().await;
+    }
+}
+
+/// Presses the power button and waits for the guest.
+pub(crate) async fn shut_down(work: &mut Work, job: &JobHandle) -> Result<(), Error> {
+    work.show_state(State::Stopping, State::Off);
+    work.begin(job, "state.change", &Plan::Momentary).await?;
+    job.set_cancellable(true);
+    let process = work.process()?;
+    let mut events = process.events();
+    process
+        .powerdown()
+        .await
+        .map_err(Error::qemu("Pressing the power button"))?;
+    let patience = work.host.shutdown_patience;
+    let ended = async {
+        loop {
+            tokio::select! {
+                () = process.exited() => return,
+                event = events.recv() => match event {
+                    Ok(event) if event.name != "SHUTDOWN" => {}
+                    Ok(_) => return,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+                },
+            }
+        }
+    };
+    tokio::select! {
+        () = ended => {}
+        () = job.wait_cancelled() => return Err(Error::Cancelled),
+        () = tokio::time::sleep(patience) => {
+            return Err(Error::GuestIgnoredShutdown { seconds: patience.as_secs() });
+        }
+    }
+    job.set_cancellable(false);
+    quit(work).await;
+    let new = turned_off(&work.record);
+    work.shown = Default::default();
+    work.finish(new, job).await
+}
+
+/// Presses the reset button. A paused machine runs afterwards.
+pub(crate) async fn reset(work: &mut Work, job: &JobHandle) -> Result<(), Error> {
+    work.show_state(State::Stopping, State::Running);
+    work.begin(job, "state.change", &Plan::Momentary).await?;
+    let process = work.process()?;
+    process
+        .reset()
+        .await
+        .map_err(Error::qemu("Resetting the guest"))?;
+    process
+        .cont()
+        .await
+        .map_err(Error::qemu("Letting the guest run"))?;
+    let mut new = work.record.clone();
+    new.enter(DurableState::Running);
+    new.body.health = Health::Ok;
+    new.body.started = Some(crate::model::Timestamp::now());
+    work.shown = Default::default();
+    work.finish(new, job).await
+}
+
+/// Lets the guest stand still in memory.
+pub(crate) async fn pause(work: &mut Work, job: &JobHandle) -> Result<(), Error> {
+    work.show_state(State::Pausing, State::Paused);
+    work.begin(job, "state.change", &Plan::Momentary).await?;
+    work.process()?
+        .stop()
+        .await
+        .map_err(Error::qemu("Pausing the guest"))?;
+    let mut new = work.record.clone();
+    new.enter(DurableState::Paused);
+    work.shown = Default::default();
+    work.finish(new, job).await
+}
+
+/// Lets a paused guest go on.
+pub(crate) async fn resume(work: &mut Work, job: &JobHandle) -> Result<(), Error> {
+    work.show_state(State::Resuming, State::Running);
+    work.begin(job, "state.change", &Plan::Momentary).await?;
+    work.process()?
+        .cont()
+        .await
+        .map_err(Error::qemu("Letting the guest go on"))?;
+    let mut new = work.record.clone();
+    new.enter(DurableState::Running);
+    work.shown = Default::default();
+    work.finish(new, job).await
+}
+
+/// Memory to disk, and the process ends.
+pub(crate) async fn save(work: &mut Work, job: &JobHandle) -> Result<(), Error> {
+    let needed = (work.record.settings.memory.quantity_mib << 20) + SLACK;
+    let places = work.places();
+    let there = files::free_space(&places.saved())?;
+    if there < needed {
+        return Err(Error::InsufficientSpace {
+            path: places.saved(),
+            needed,
+            there,
+        });
+    }
+    let image = ImageId::new();
+    let plan = SavePlan {
+        image,
+        path: places.saved_image(image),
+        was_running: work.record.body.state == DurableState::Running,
+    };
+    work.show_state(State::Saving, State::Saved);
+    work.begin(job, "save.stop", &Plan::Save(plan.clone()))
+        .await?;
+    job.set_cancellable(true);
+    let saved = save_memory(work, job, &plan).await;
+    job.set_cancellable(false);
+    let outcome = match saved {
+        Ok(image) => enter_saved(work, job, image).await,
+        Err(cause) => Err(cause),
+    };
+    if outcome.is_err() && work.record.body.state != DurableState::Saved {
+        undo_save(work, &plan).await;
+    }
+    outcome
+}
+
+async fn save_memory(work: &mut Work, job: &JobHandle, plan: &SavePlan) -> Result<Image, Error> {
+    let process = work.process()?;
+    let folder = work.places().saved();
+    blocking(move || files::make_folder(&folder)).await?;
+    let receiver = listen(work, &plan.path)?;
+    let sent = async {
+        process
+            .stop()
+            .await
+            .map_err(Error::qemu("Stopping the guest"))?;
+        process
+            .begin_save(receiver.socket())
+            .await
+            .map_err(Error::qemu("Saving the guest's memory"))?;
+        work.reach("save.sending");
+        wait_for_memory(&process, &receiver, &plan.path, job).await
+    }
+    .await;
+    if let Err(cause) = sent {
+        if let Err(other) = process.cancel_migration().await {
+            tracing::debug!(%other, "nothing to cancel in QEMU");
+        }
+        receiver.cancel().await;
+        return Err(cause);
+    }
+    let received = receiver
+        .publish()
+        .await
+        .map_err(Error::qemu("Making the memory image durable"))?;
+    work.reach("save.received");
+    Ok(Image {
+        id: plan.image,
+        machine: work.record.id,
+        path: plan.path.clone(),
+        bytes: received.stored_bytes,
+    })
+}
+
+async fn enter_saved(work: &mut Work, job: &JobHandle, image: Image) -> Result<(), Error> {
+    let plan = SavePlan {
+        image: image.id,
+        path: image.path.clone(),
+        was_running: true,
+    };
+    let mut new = work.record.clone();
+    new.body.saved_image = Some(image.id);
+    new.body.health = Health::Ok;
+    new.images.insert(image.id, image);
+    new.enter(DurableState::Saved);
+    work.commit_step(new, job.id(), "save.quit", &Plan::Save(plan))
+        .await?;
+    kill(work).await;
+    work.shown = Default::default();
+    let same = work.record.clone();
+    work.finish(same, job).await?;
+    work.reach("save.done");
+    Ok(())
+}
+
+/// The guest goes on as if nothing had been asked.
+pub(crate) async fn undo_save(work: &mut Work, plan: &SavePlan) {
+    if plan.was_running {
+        super::snapshot_create::resume(work).await;
+    }
+    let mut temporary = plan.path.as_os_str().to_owned();
+    temporary.push(files::TEMPORARY);
+    let sweep = Sweep {
+        files: vec![plan.path.clone(), temporary.into()],
+        folders: Vec::new(),
+    };
+    if let Err(cause) = work.sweep(&sweep).await {
+        tracing::error!(%cause, "files of an undone save could not be deleted");
+    }
+}

@@ -1,0 +1,225 @@
+//! What an operation works on. The owner hands it over by value and gets it back at the end, so
+//! that nobody else can act on the machine meanwhile.
+
+use super::record::{Record, Shown};
+use crate::catalog::{Change, DurableState};
+use crate::error::Error;
+use crate::files::Places;
+use crate::host::Host;
+use crate::ids::{JobId, LayerId};
+use crate::jobs::JobHandle;
+use crate::model::{Activity, JobState, State, Timestamp};
+use crate::saga::{Plan, Sweep};
+use qemu::qmp::Event;
+use qemu::spec::Id;
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+/// A machine in one pair of hands.
+pub(crate) struct Work {
+    pub host: Arc<Host>,
+    /// As the catalog has it.
+    pub record: Record,
+    /// While there is a process.
+    pub guest: Option<Guest>,
+    /// What readers see beyond the record.
+    pub shown: Shown,
+    /// How the running operation's job ended, once that is durable.
+    pub ended: Option<(JobState, Timestamp)>,
+    /// The machine has been destroyed.
+    pub gone: bool,
+}
+
+/// The process of a machine, and what it reports.
+pub(crate) struct Guest {
+    pub process: qemu::Process,
+    pub events: broadcast::Receiver<Event>,
+}
+
+impl Guest {
+    pub fn new(process: qemu::Process) -> Guest {
+        let events = process.events();
+        Guest { process, events }
+    }
+}
+
+impl Work {
+    pub fn new(host: Arc<Host>, record: Record) -> Work {
+        Work {
+            host,
+            record,
+            guest: None,
+            shown: Shown::default(),
+            ended: None,
+            gone: false,
+        }
+    }
+
+    pub fn places(&self) -> Places {
+        self.host.places(self.record.id, &self.record.body.global)
+    }
+
+    /// The running process; that there is none is the guest's fault.
+    pub fn process(&self) -> Result<qemu::Process, Error> {
+        match &self.guest {
+            Some(guest) if guest.process.is_alive() => Ok(guest.process.clone()),
+            Some(guest) => Err(Error::GuestDied {
+                log: guest.process.log_tail(),
+            }),
+            None => Err(Error::GuestDied { log: String::new() }),
+        }
+    }
+
+    pub fn publish(&self) {
+        self.host.directory.publish(self.record.publish(self.shown));
+    }
+
+    pub fn show_state(&mut self, state: State, requested: State) {
+        self.shown.state = Some(state);
+        self.shown.requested = Some(requested);
+        self.publish();
+    }
+
+    pub fn show_activity(&mut self, activity: Option<Activity>) {
+        self.shown.activity = activity;
+        self.publish();
+    }
+
+    /// Makes `new` and `extra` true together, and publishes.
+    pub async fn commit(&mut self, new: Record, mut extra: Vec<Change>) -> Result<(), Error> {
+        let mut changes = new.changes_from(&self.record);
+        changes.append(&mut extra);
+        self.host.catalog.commit(changes).await?;
+        let old = std::mem::replace(&mut self.record, new);
+        self.host.disks.replace(
+            self.record.id,
+            old.layers.values().map(|l| &l.path),
+            self.record.layers.values().map(|l| &l.path),
+        );
+        self.publish();
+        Ok(())
+    }
+
+    /// Records the job and its saga's first step.
+    pub async fn begin(
+        &self,
+        job: &JobHandle,
+        step: &'static str,
+        plan: &Plan,
+    ) -> Result<(), Error> {
+        let row = plan.row(job.id(), self.record.id, step)?;
+        let changes = vec![job.row(), Change::PutJournal(row)];
+        self.host.catalog.commit(changes).await?;
+        self.reach(step);
+        Ok(())
+    }
+
+    /// Records the step that is about to be done.
+    pub async fn step(&self, saga: JobId, step: &'static str, plan: &Plan) -> Result<(), Error> {
+        let row = plan.row(saga, self.record.id, step)?;
+        self.host
+            .catalog
+            .commit(vec![Change::PutJournal(row)])
+            .await?;
+        self.reach(step);
+        Ok(())
+    }
+
+    /// Commits the effect of a saga together with its next step.
+    pub async fn commit_step(
+        &mut self,
+        new: Record,
+        saga: JobId,
+        step: &'static str,
+        plan: &Plan,
+    ) -> Result<(), Error> {
+        let row = plan.row(saga, self.record.id, step)?;
+        self.commit(new, vec![Change::PutJournal(row)]).await?;
+        self.reach(step);
+        Ok(())
+    }
+
+    /// A point between steps at which tests let the service die.
+    pub fn reach(&self, point: &'static str) {
+        self.host.crash.reach(point);
+    }
+
+    /// Commits `new`, ends the saga and the job in the same commit.
+    pub async fn finish(&mut self, new: Record, job: &JobHandle) -> Result<(), Error> {
+        let now = Timestamp::now();
+        let extra = vec![
+            Change::DeleteJournal(job.id()),
+            job.ended_row(&JobState::Completed, now),
+        ];
+        self.commit(new, extra).await?;
+        self.ended = Some((JobState::Completed, now));
+        Ok(())
+    }
+
+    /// Deletes files that no row refers to.
+    pub async fn sweep(&self, sweep: &Sweep) -> Result<(), Error> {
+        let sweep = sweep.clone();
+        blocking(move || {
+            for file in &sweep.files {
+                crate::files::delete(file)?;
+            }
+            for folder in &sweep.folders {
+                crate::files::delete_empty_folder(folder);
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl Record {
+    /// Enters a lasting state.
+    pub fn enter(&mut self, state: DurableState) {
+        if self.body.state == state {
+            return;
+        }
+        let now = Timestamp::now();
+        self.body.state = state;
+        self.body.state_changed = now;
+        match state {
+            DurableState::Off | DurableState::Saved => {
+                self.body.process = None;
+                self.body.started = None;
+            }
+            DurableState::Running if self.body.started.is_none() => self.body.started = Some(now),
+            DurableState::Running | DurableState::Paused => {}
+        }
+    }
+}
+
+/// Runs something that waits for the disk on a thread made for that.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        // The runtime is going down, and the service with it.
+        Err(_) => Err(Error::ServiceStopping),
+    }
+}
+
+/// The name of a layer's node in QEMU. Depends on the layer alone, so that nodes are found again.
+pub(crate) fn node(layer: LayerId) -> Result<Id, Error> {
+    let digits: String = layer.0.simple().to_string().chars().take(29).collect();
+    Id::new(format!("l-{digits}")).map_err(Error::qemu("Naming a layer"))
+}
+
+/// The name of a block job in QEMU.
+pub(crate) fn block_job(layer: LayerId) -> Result<Id, Error> {
+    let digits: String = layer.0.simple().to_string().chars().take(29).collect();
+    Id::new(format!("m-{digits}")).map_err(Error::qemu("Naming a merge"))
+}
+
+/// A layer as QEMU wants it.
+pub(crate) fn qemu_layer(layer: &crate::catalog::Layer) -> Result<qemu::spec::Layer, Error> {
+    Ok(qemu::spec::Layer {
+        node: node(layer.id)?,
+        format: layer.format,
+        path: layer.path.clone(),
+    })
+}

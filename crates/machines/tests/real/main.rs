@@ -1,0 +1,10 @@
+//! The domain on real QEMU, under emulation (TCG), through its public interface.
+//!
+//! `site` builds a service with machines whose guests count; the other modules are the tests, by
+//! subject.
+
+mod crashes;
+mod lifecycle;
+mod refusals;
+mod site;
+mod snapshots;

@@ -1,0 +1,3 @@
+//! Snapshots.
+
+use crate::site::*;
