@@ -16,6 +16,10 @@ use crate::{Failure, Outcome, process, workspace};
 
 const LISTS_LIVE: Duration = Duration::from_secs(3600);
 
+/// What is taken from the backports. All else, and what these depend on, stays as the release has
+/// it: a machine is not to get a new service manager because a benchmark wants libvirt.
+const FROM_BACKPORTS: &str = "src:qemu src:libvirt src:seabios";
+
 /// apt with sources of its own.
 pub struct Apt {
     folder: PathBuf,
@@ -35,15 +39,21 @@ impl Apt {
             fs::write(&file, text)?;
             remove_if_there(&folder.join("fetched"))?;
         }
+        let preferences = format!(
+            "Package: {FROM_BACKPORTS}\nPin: release n={codename}-backports\nPin-Priority: 600\n"
+        );
+        fs::write(folder.join("preferences"), preferences)?;
         Ok(Self { folder, codename })
     }
 
-    /// Installs packages into the system, preferring this release's backports, and says so.
+    /// Installs packages into the system, those of [`FROM_BACKPORTS`] from this release's backports,
+    /// and says so.
     pub fn install(&self, packages: &[&str]) -> Outcome {
         self.fetch_lists()?;
         eprintln!(
-            "installing {} with apt from {} ({})",
+            "installing {} with apt from {} and {} ({})",
             packages.join(", "),
+            self.codename,
             self.backports(),
             self.mirrors()?
         );
@@ -126,13 +136,7 @@ impl Apt {
         let mut command = self.command("apt-get");
         command
             .env("DEBIAN_FRONTEND", "noninteractive")
-            .args([
-                "install",
-                "--yes",
-                "--no-install-recommends",
-                "--target-release",
-            ])
-            .arg(self.backports())
+            .args(["install", "--yes", "--no-install-recommends"])
             .args(packages);
         command
     }
@@ -175,6 +179,8 @@ impl Apt {
         };
         set("Dir::Etc::SourceList", &self.folder.join("xtask.sources"));
         set("Dir::Etc::SourceParts", Path::new("/dev/null"));
+        set("Dir::Etc::Preferences", &self.folder.join("preferences"));
+        set("Dir::Etc::PreferencesParts", Path::new("/dev/null"));
         set("Dir::State::Lists", &self.folder.join("lists"));
         set("Dir::Cache", &self.folder.join("cache"));
         // The cache may lie where apt's own unprivileged user cannot go.

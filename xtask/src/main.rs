@@ -2,10 +2,11 @@
 //! cargo commands. Nothing here is part of the product.
 //!
 //! Each command is a module: `setup` (what the other commands need on this machine), `guest` (the
-//! demo guest's disk image), `test`, `check`. A new command is a module with a `run` and a row
-//! in [`COMMANDS`].
+//! demo guest's disk image), `test`, `check`, `bench`. A new command is a module with a `run` and a
+//! row in [`COMMANDS`].
 
 mod apt;
+mod bench;
 mod check;
 mod guest;
 mod process;
@@ -45,6 +46,11 @@ const COMMANDS: &[Command] = &[
         name: "test",
         usage: test::USAGE,
         run: test::run,
+    },
+    Command {
+        name: "bench",
+        usage: bench::USAGE,
+        run: bench::run,
     },
 ];
 

@@ -35,7 +35,11 @@ impl Need {
         match self {
             Self::Qemu => &["qemu-system-x86", "qemu-utils", "seabios"],
             Self::Python => &["python3", "python3-venv"],
-            Self::Libvirt => &["libvirt-daemon-system", "libvirt-clients"],
+            Self::Libvirt => &[
+                "libvirt-daemon",
+                "libvirt-daemon-driver-qemu",
+                "libvirt-clients",
+            ],
         }
     }
 
@@ -45,10 +49,10 @@ impl Need {
             Self::Qemu => missing_qemu(),
             Self::Python => python::missing(),
             Self::Libvirt => {
-                let found = process::quiet(Command::new("virsh").arg("--version"));
-                found
-                    .is_err()
-                    .then(|| "libvirt's virsh is not there".to_owned())
+                let there =
+                    |program: &str| process::quiet(Command::new(program).arg("--version")).is_ok();
+                (!there("virsh") || !there("libvirtd"))
+                    .then(|| "libvirt's virsh and libvirtd are not there".to_owned())
             }
         }
     }
@@ -59,7 +63,7 @@ impl Need {
                 "QEMU 9.0 or newer (qemu-system-x86_64 with SeaBIOS, and qemu-img) on the PATH"
             }
             Self::Python => "Python 3.9 or newer with the modules venv and ensurepip",
-            Self::Libvirt => "libvirt with its QEMU driver (virsh, virtqemud or libvirtd)",
+            Self::Libvirt => "libvirt with its QEMU driver (virsh and libvirtd)",
         }
     }
 }
