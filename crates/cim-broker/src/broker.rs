@@ -57,7 +57,8 @@ pub enum QueryResult {
     /// Instances, paths filled in, projected to the SELECT list (system properties such as
     /// `__PATH` in the list are put in as string properties).
     Instances(Vec<Instance>),
-    /// ASSOCIATORS/REFERENCES OF with `ClassDefsOnly`.
+    /// ASSOCIATORS/REFERENCES OF with `ClassDefsOnly` or `SchemaOnly`, and schema queries
+    /// (`FROM meta_class`).
     Classes(Vec<Arc<Class>>),
 }
 
@@ -88,6 +89,14 @@ pub enum SetupError {
         "{class} in namespace {namespace} is abstract or an association: no provider can serve it"
     )]
     NotServable {
+        /// The namespace.
+        namespace: Namespace,
+        /// The class.
+        class: Name,
+    },
+    /// Two providers serve one class.
+    #[error("{class} in namespace {namespace} is served by more than one provider")]
+    ServedTwice {
         /// The namespace.
         namespace: Namespace,
         /// The class.
@@ -453,14 +462,18 @@ fn setup_errors(space: &ServedNamespace) -> Vec<SetupError> {
             }
         }
     }
-    for served in space.all_served() {
-        if let Some(class) = space.find_class(&served.class)
-            && (class.is_abstract() || class.is_association())
+    for (at, served) in space.all_served().iter().enumerate() {
+        let (namespace, class) = (space.name.clone(), served.class.clone());
+        let declared = space.find_class(&class);
+        if declared.is_some_and(|class| class.is_abstract() || class.is_association()) {
+            found.push(SetupError::NotServable { namespace, class });
+        } else if space
+            .all_served()
+            .iter()
+            .take(at)
+            .any(|other| other.class == class)
         {
-            found.push(SetupError::NotServable {
-                namespace: space.name.clone(),
-                class: served.class.clone(),
-            });
+            found.push(SetupError::ServedTwice { namespace, class });
         }
     }
     for row in &space.associations {

@@ -1,7 +1,11 @@
 //! Method calls: who may, on what, with which arguments; the call itself as a task of its own; the
 //! outcome in its declared types.
+//!
+//! Every call that needs more than the right to read leaves an event with the target `audit`: who,
+//! from where, what, with which result. It is written by the call's own task, so also when the
+//! caller has gone.
 
-use crate::access::Context;
+use crate::access::{Context, Role};
 use crate::arguments::Refusal;
 use crate::broker::{Broker, InvokeResult};
 use crate::errors;
@@ -26,8 +30,7 @@ impl Broker {
         let served = self.method_server(space, target, method)?;
         let (class, decl) = declaration(space, &served.class, method)?;
         if context.role < served.provider.required_role(&class.name, &decl.name) {
-            let outcome = served.provider.access_denied(&class.name, &decl.name)?;
-            return self.outcome(space, class, decl, outcome);
+            return self.deny(context, space, served, class, decl, target);
         }
         // The instance may be of another subclass than the one that was asked about access.
         let target = self.method_target(context, space, target, decl)?;
@@ -36,14 +39,20 @@ impl Broker {
             None => return Err(not_served(&target.class, method)),
         };
         let (class, decl) = declaration(space, &served.class, method)?;
-        if context.role < served.provider.required_role(&class.name, &decl.name) {
-            let outcome = served.provider.access_denied(&class.name, &decl.name)?;
-            return self.outcome(space, class, decl, outcome);
+        let required = served.provider.required_role(&class.name, &decl.name);
+        if context.role < required {
+            return self.deny(context, space, served, class, decl, &target);
         }
         let outcome = match self.bind_arguments(context, space, &class.name, decl, arguments) {
             Ok(arguments) => {
-                let provider = Arc::clone(&served.provider);
-                call(provider, context, target, &decl.name, arguments).await?
+                let call = Call {
+                    provider: Arc::clone(&served.provider),
+                    context: context.clone(),
+                    target,
+                    method: decl.name.clone(),
+                    audited: required > Role::Viewer,
+                };
+                call.run(arguments).await?
             }
             Err(Refusal::Call(error)) => return Err(error),
             Err(Refusal::Fault(fault)) => {
@@ -53,6 +62,21 @@ impl Broker {
             }
         };
         self.outcome(space, class, decl, outcome)
+    }
+
+    /// What the provider answers to those who may not.
+    fn deny(
+        &self,
+        context: &Context,
+        space: &ServedNamespace,
+        served: &Served,
+        class: &Class,
+        method: &MethodDecl,
+        target: &ObjectPath,
+    ) -> Result<InvokeResult, CimError> {
+        let outcome = served.provider.access_denied(&class.name, &method.name);
+        audit(context, target, &method.name, "denied");
+        self.outcome(space, class, method, outcome?)
     }
 
     /// A class at or below the target's that is served and has the method. Which instance it is
@@ -183,24 +207,59 @@ fn not_served(class: &Name, method: &Name) -> CimError {
     )
 }
 
-/// Runs the provider's call as a task of its own, so that it ends properly even when the caller
-/// does not wait for it.
-async fn call(
+/// One call of a provider's method.
+struct Call {
     provider: Arc<dyn Provider>,
-    context: &Context,
+    context: Context,
     target: ObjectPath,
-    method: &Name,
-    arguments: Arguments,
-) -> Result<MethodOutcome, CimError> {
-    let span = tracing::info_span!("method", user = %context.user, peer = %context.peer, class = %target.class, %method);
-    let (context, method) = (context.clone(), method.clone());
-    let name = format!("{}.{method}", target.class);
-    let task = async move { provider.invoke(&context, &target, &method, arguments).await };
-    match tokio::spawn(task.instrument(span)).await {
-        Ok(outcome) => outcome,
-        Err(failure) => Err(errors::internal(
-            "a method call broke off",
-            format!("{name}: {failure}"),
-        )),
+    method: Name,
+    audited: bool,
+}
+
+impl Call {
+    /// Runs it as a task of its own, so that it ends properly even when the caller does not wait
+    /// for it.
+    async fn run(self, arguments: Arguments) -> Result<MethodOutcome, CimError> {
+        let name = format!("{}.{}", self.target.class, self.method);
+        let span = tracing::info_span!(
+            "method",
+            user = %self.context.user,
+            peer = %self.context.peer,
+            class = %self.target.class,
+            method = %self.method
+        );
+        let task = async move {
+            let target = self.target.clone();
+            let outcome = self
+                .provider
+                .invoke(&self.context, &target, &self.method, arguments)
+                .await;
+            if self.audited {
+                let result = match &outcome {
+                    Ok(outcome) => outcome.return_value.to_text().unwrap_or_default(),
+                    Err(error) => format!("error {:?}", error.status),
+                };
+                audit(&self.context, &self.target, &self.method, &result);
+            }
+            outcome
+        };
+        match tokio::spawn(task.instrument(span)).await {
+            Ok(outcome) => outcome,
+            Err(failure) => Err(errors::internal(
+                "a method call broke off",
+                format!("{name}: {failure}"),
+            )),
+        }
     }
+}
+
+fn audit(context: &Context, target: &ObjectPath, method: &Name, result: &str) {
+    tracing::info!(
+        target: "audit",
+        user = %context.user,
+        peer = %context.peer,
+        object = %target.relpath(),
+        %method,
+        result,
+    );
 }

@@ -14,6 +14,7 @@ use crate::resolve::is_a_miss;
 use cim::{
     CimError, CimStatus, Class, Instance, KeyValue, Keys, Name, Namespace, ObjectPath, Value,
 };
+use std::collections::HashMap;
 
 /// One pair of ends. The paths are complete but for the host.
 pub(crate) struct Link<'a> {
@@ -418,59 +419,64 @@ impl Broker {
         space: &ServedNamespace,
         path: &ObjectPath,
     ) -> Result<Instance, CimError> {
-        let mut found: Vec<Instance> = Vec::new();
+        // By path: two links between the same ends are one object by name.
+        let mut found: HashMap<Option<ObjectPath>, Instance> = HashMap::new();
         let mut refused = None;
         for row in space.rows_below(&path.class) {
-            let class = space.class(&row.class)?;
-            let wanted = match path.typed_by(class) {
-                Ok(typed) => typed,
-                Err(error) => {
-                    refused = Some(error.to_string());
-                    continue;
+            match self.matching_links(context, space, row, path) {
+                Ok(instances) => {
+                    found.extend(instances.into_iter().map(|it| (it.path.clone(), it)));
                 }
-            };
-            let wanted = match self.with_canonical_ends(context, space, wanted) {
-                Ok(wanted) => wanted,
-                Err(error) if is_a_miss(error.status) => {
-                    refused = Some(error.message);
-                    continue;
-                }
+                Err(error) if is_a_miss(error.status) => refused = Some(error.message),
                 Err(error) => return Err(error),
-            };
-            let anchor = [End::First, End::Second].into_iter().find_map(|end| {
-                match wanted.key(row.role(end).as_str())? {
-                    KeyValue::Reference(object) => Some((end, object.as_ref().clone())),
-                    _ => None,
-                }
-            });
-            let links = match anchor {
-                Some((near, object)) => self.traverse(context, space, row, near, &object)?,
-                None => self.links_of_row(context, space, row)?,
-            };
-            for link in links {
-                let instance = self.association_instance(space, &link)?;
-                let fits = instance
-                    .path
-                    .as_ref()
-                    .is_some_and(|path| wanted.keys_cover(path));
-                // Two links between the same ends are one object by name.
-                if fits && !found.iter().any(|other| other.path == instance.path) {
-                    found.push(instance);
-                }
             }
         }
-        match (found.len(), refused) {
-            (1, _) => found.pop().ok_or_else(|| errors::no_instance(path)),
-            (0, Some(reason)) => Err(CimError::new(
-                CimStatus::NotFound,
-                format!("There is no instance {}: {reason}", path.relpath()),
-            )),
-            (0, None) => Err(errors::no_instance(path)),
-            (count, _) => Err(CimError::new(
+        let count = found.len();
+        match (found.into_values().next(), refused) {
+            (Some(instance), _) if count == 1 => Ok(instance),
+            (Some(_), _) => Err(CimError::new(
                 CimStatus::InvalidParameter,
                 format!("{count} instances fit {}: name both ends.", path.relpath()),
             )),
+            (None, Some(reason)) => Err(CimError::new(
+                CimStatus::NotFound,
+                format!("There is no instance {}: {reason}", path.relpath()),
+            )),
+            (None, None) => Err(errors::no_instance(path)),
         }
+    }
+
+    /// The association instances of `row` that `path` fits.
+    fn matching_links(
+        &self,
+        context: &Context,
+        space: &ServedNamespace,
+        row: &Association,
+        path: &ObjectPath,
+    ) -> Result<Vec<Instance>, CimError> {
+        let typed = path
+            .typed_by(space.class(&row.class)?)
+            .map_err(|error| CimError::new(CimStatus::NotFound, format!("{error}.")))?;
+        let wanted = self.with_canonical_ends(context, space, typed)?;
+        let anchor = [End::First, End::Second].into_iter().find_map(|end| {
+            match wanted.key(row.role(end).as_str())? {
+                KeyValue::Reference(object) => Some((end, object.as_ref().clone())),
+                _ => None,
+            }
+        });
+        let links = match anchor {
+            Some((near, object)) => self.traverse(context, space, row, near, &object)?,
+            None => self.links_of_row(context, space, row)?,
+        };
+        let mut found = Vec::new();
+        for link in links {
+            let instance = self.association_instance(space, &link)?;
+            let path = instance.path.as_ref();
+            if path.is_some_and(|path| wanted.keys_cover(path)) {
+                found.push(instance);
+            }
+        }
+        Ok(found)
     }
 
     /// `path` with each reference key as the path of the object it means.

@@ -8,6 +8,10 @@ use cim::{CimError, CimStatus, Instance, Keys, Name, ObjectPath, Property, Value
 /// look things up in an index; it need not, because the broker applies the whole filter afterwards.
 /// It must not be stricter than the broker: strings compare without case, and a literal may be of
 /// another type than the property (`ResourceType = '10'`); when in doubt, ignore the equality.
+///
+/// A text literal that is the path of an instance comes as `Value::Reference`, complete and in
+/// canonical spelling when there is such an object: a property holds it if it is that reference, or
+/// text that names the same object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Equality {
     /// The property.

@@ -8,8 +8,8 @@ use crate::instances::Shape;
 use crate::namespaces::ServedNamespace;
 use crate::provider::Equality;
 use cim::wql::{
-    AssociatorsOf, InstanceRow, Literal, Output, Projection, Query, QueryError, ReferencesOf,
-    Select, Text,
+    AssociatorsOf, ClassRow, InstanceRow, Literal, Output, Projection, Query, QueryError,
+    ReferencesOf, Select, Text,
 };
 use cim::{
     CimError, CimStatus, CimType, Class, Instance, Name, Namespace, ObjectPath, Property, Type,
@@ -17,6 +17,9 @@ use cim::{
 };
 use std::collections::HashSet;
 use std::sync::Arc;
+
+/// What WMI calls the class of classes in schema queries.
+const META_CLASS: &str = "meta_class";
 
 impl Broker {
     pub(crate) fn run_query(
@@ -41,6 +44,9 @@ impl Broker {
         space: &ServedNamespace,
         select: &Select,
     ) -> Result<QueryResult, CimError> {
+        if select.class.is(META_CLASS) {
+            return self.select_classes(space, select);
+        }
         let class = space.class(&select.class)?;
         select.check(class).map_err(refused)?;
         let mut found = match self.named_by_path(context, space, class, select)? {
@@ -58,6 +64,24 @@ impl Broker {
         Ok(QueryResult::Instances(found))
     }
 
+    /// WMI's schema query: the rows are the classes themselves.
+    fn select_classes(
+        &self,
+        space: &ServedNamespace,
+        select: &Select,
+    ) -> Result<QueryResult, CimError> {
+        select.check(&Class::new(META_CLASS)).map_err(refused)?;
+        let classes = space.repository.classes().filter(|class| {
+            select.matches(&ClassRow {
+                class,
+                server: self.host_name(),
+                namespace: &space.name,
+                repository: &space.repository,
+            })
+        });
+        Ok(QueryResult::Classes(classes.cloned().collect()))
+    }
+
     /// The instances that pass the condition, found with the help of whoever has an index.
     fn filtered(
         &self,
@@ -67,7 +91,7 @@ impl Broker {
         select: &Select,
     ) -> Result<Vec<Instance>, CimError> {
         let keep = |instance: &Instance| select.matches(&self.row(space, instance));
-        let (first, second) = pushed_down(class, select);
+        let (first, second) = self.pushed_down(context, space, class, select)?;
         let mut found = self.instances_below(context, space, class, &first, &keep)?;
         if let Some(filter) = second {
             let again = self.instances_below(context, space, class, &filter, &keep)?;
@@ -76,6 +100,74 @@ impl Broker {
             found.extend(again.into_iter().filter(|it| !seen.contains(&it.path)));
         }
         Ok(found)
+    }
+
+    /// The filters to enumerate with: together their answers hold every instance that can pass.
+    /// There is a second when a text literal can be read in two ways (with and without escapes),
+    /// for an index must be asked for each; another such literal is left to the condition itself.
+    fn pushed_down(
+        &self,
+        context: &Context,
+        space: &ServedNamespace,
+        class: &Class,
+        select: &Select,
+    ) -> Result<(Vec<Equality>, Option<Vec<Equality>>), CimError> {
+        let mut first = Vec::new();
+        let mut other_reading: Option<Equality> = None;
+        for equality in select.equalities() {
+            let Some(decl) = class.property(equality.property.as_str()) else {
+                continue;
+            };
+            let of_property = |value: Value| Equality {
+                property: decl.name.clone(),
+                value,
+            };
+            let values = match equality.literal {
+                Literal::Text(text) => self.readings(context, space, text)?,
+                literal => number_or_boolean(literal).into_iter().collect(),
+            };
+            let mut values = values.into_iter().map(of_property);
+            match (values.next(), values.next()) {
+                (Some(only), None) => first.push(only),
+                (Some(one), Some(other)) if other_reading.is_none() => {
+                    // At the front, where the second filter has its counterpart.
+                    first.insert(0, one);
+                    other_reading = Some(other);
+                }
+                _ => {}
+            }
+        }
+        let second = other_reading.map(|other| {
+            let rest = first.iter().skip(1).cloned();
+            std::iter::once(other).chain(rest).collect()
+        });
+        Ok((first, second))
+    }
+
+    /// The values that a text literal may stand for: each of its readings, as the object that it
+    /// names where it is a path. Paths compare by what they name, so their text must not be looked
+    /// up.
+    fn readings(
+        &self,
+        context: &Context,
+        space: &ServedNamespace,
+        text: &Text,
+    ) -> Result<Vec<Value>, CimError> {
+        let mut values = Vec::new();
+        for reading in text.readings() {
+            let value = match ObjectPath::parse(reading) {
+                Ok(path) if !path.is_class() => {
+                    let found = self.resolve_optional(context, space, &path)?;
+                    let canonical = found.and_then(|instance| instance.path);
+                    Value::from(canonical.unwrap_or_else(|| self.complete(space, path)))
+                }
+                _ => Value::from(reading),
+            };
+            if !values.contains(&value) {
+                values.push(value);
+            }
+        }
+        Ok(values)
     }
 
     /// For `__PATH = '...'` and `__RELPATH = '...'`: what the path names, without a search.
@@ -243,42 +335,6 @@ pub(crate) fn paths_in<'a>(
         let home = broker.namespace_of(&space.name, path);
         !path.is_class() && home.is_ok_and(|home| home.name == space.name)
     })
-}
-
-/// The filters to enumerate with: together their answers hold every instance that can pass. There
-/// is a second when a text literal can be read in two ways (with and without escapes), for an index
-/// must be asked for each; another such literal is left to the condition itself.
-fn pushed_down(class: &Class, select: &Select) -> (Vec<Equality>, Option<Vec<Equality>>) {
-    let mut first = Vec::new();
-    let mut other_reading: Option<Equality> = None;
-    for equality in select.equalities() {
-        let Some(decl) = class.property(equality.property.as_str()) else {
-            continue;
-        };
-        let of_property = |value: Value| Equality {
-            property: decl.name.clone(),
-            value,
-        };
-        let Literal::Text(text) = equality.literal else {
-            first.extend(number_or_boolean(equality.literal).map(of_property));
-            continue;
-        };
-        let mut readings = text.readings().map(|reading| of_property(reading.into()));
-        match (readings.next(), readings.next()) {
-            (Some(only), None) => first.push(only),
-            (Some(one), Some(other)) if other_reading.is_none() => {
-                // At the front, where the second filter has its counterpart.
-                first.insert(0, one);
-                other_reading = Some(other);
-            }
-            _ => {}
-        }
-    }
-    let second = other_reading.map(|other| {
-        let rest = first.iter().skip(1).cloned();
-        std::iter::once(other).chain(rest).collect()
-    });
-    (first, second)
 }
 
 fn number_or_boolean(literal: &Literal) -> Option<Value> {

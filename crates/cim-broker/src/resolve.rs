@@ -62,7 +62,7 @@ impl Broker {
         }
     }
 
-    /// [`Self::resolve`] for callers to whom "there is none" is an answer.
+    /// [`Self::resolve`] for callers to whom "it names no single object" is an answer.
     pub(crate) fn resolve_optional(
         &self,
         context: &Context,
@@ -72,6 +72,7 @@ impl Broker {
         match self.resolve(context, space, path) {
             Ok(instance) => Ok(Some(instance)),
             Err(error) if is_a_miss(error.status) => Ok(None),
+            Err(error) if error.status == CimStatus::InvalidParameter => Ok(None),
             Err(error) => Err(error),
         }
     }

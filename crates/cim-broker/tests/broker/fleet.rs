@@ -58,7 +58,11 @@ impl Fleet {
     fn picks(&self, class: &Name, filter: &[Equality]) -> Option<Vec<usize>> {
         let sample = self.instances.get(class)?.first()?;
         let candidates = filter.iter().filter_map(|equality| {
-            let text = fold_key_text(equality.value.as_str()?);
+            let text = match &equality.value {
+                // All paths in the fleet's properties are in canonical spelling.
+                Value::Reference(path) => fold_key_text(&path.to_string()),
+                other => fold_key_text(other.as_str()?),
+            };
             let property = sample.property(equality.property.as_str())?;
             let key = (class.clone(), equality.property.clone(), text);
             let is_text = property.ty == Type::scalar(cim::CimType::String);

@@ -205,6 +205,35 @@ fn associators_and_references_of_take_the_same_filters_as_the_operations() {
 }
 
 #[test]
+fn a_literal_that_names_many_objects_matches_none() {
+    let world = world(3, 1);
+    for property in ["ElementName", "__PATH"] {
+        let query = format!(
+            r#"SELECT * FROM T_Machine WHERE {property} = 'T_Machine.CreationClassName="T_Machine"'"#
+        );
+        assert_eq!(count(&world, &query), 0, "{query}");
+    }
+}
+
+#[test]
+fn schema_queries_select_classes() {
+    let world = world(1, 0);
+    let classes = |query: &str| -> Vec<String> {
+        match run(&world, query).unwrap() {
+            QueryResult::Classes(classes) => {
+                classes.iter().map(|c| c.name.as_str().to_owned()).collect()
+            }
+            QueryResult::Instances(_) => panic!("instances"),
+        }
+    };
+    assert_eq!(classes("SELECT * FROM meta_class").len(), 14);
+    let below = classes("SELECT * FROM Meta_Class WHERE __this ISA 'T_System'");
+    assert_eq!(below, ["T_System", "T_Machine", "T_Host"]);
+    let named = classes("SELECT * FROM meta_class WHERE __CLASS = 't_host'");
+    assert_eq!(named, ["T_Host"]);
+}
+
+#[test]
 fn what_cannot_be_run_is_refused_with_its_reason() {
     let world = world(1, 0);
     let refuse = |language: &str, query: &str| {
@@ -291,6 +320,12 @@ fn condition() -> impl Strategy<Value = String> {
         Just("'T_Machine'".to_owned()),
         Just(
             r#"'\\HV1\root\fleet:T_MachineSetting.InstanceID="Microsoft:S000001-0000"'"#.to_owned()
+        ),
+        Just(r#"'//x/ROOT/fleet:t_setting.instanceid="microsoft:s000001-0000"'"#.to_owned()),
+        Just(r#"'T_MachineSetting="MICROSOFT:S000002-0000"'"#.to_owned()),
+        Just(
+            r#"'\\\\HV1\\root\\fleet:T_MachineSetting.InstanceID="Microsoft:S000001-0000"'"#
+                .to_owned()
         ),
         Just("__SERVER".to_owned()),
         Just("NULL".to_owned()),

@@ -53,7 +53,15 @@ fn much_is_found_by_looking_at_little() {
         (
             format!("SELECT * FROM T_MachineSetting WHERE Parent = '{parent}'"),
             1,
-            2,
+            4,
+        ),
+        (
+            format!(
+                "SELECT * FROM T_MachineSetting WHERE Parent = '{}'",
+                parent.replace('\\', "/").to_lowercase()
+            ),
+            1,
+            4,
         ),
         (
             format!("SELECT * FROM T_MachineSetting WHERE __PATH = '{parent}'"),

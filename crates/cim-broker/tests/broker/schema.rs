@@ -165,3 +165,63 @@ fn associations_of_a_class_answer_classes() {
     let associators: Vec<&str> = associators.iter().map(|c| c.name.as_str()).collect();
     assert_eq!(associators, ["T_Setting"]);
 }
+
+mod setup {
+    //! What is registered must fit the classes.
+
+    use crate::fleet::{NAMESPACE, repository, world};
+    use cim::{Name, Namespace};
+    use cim_broker::{Association, Broker, Provider, SetupError};
+    use std::sync::Arc;
+
+    fn row(class: &str, roles: (&str, &str), ends: (&str, &str)) -> Association {
+        Association {
+            class: Name::new(class),
+            roles: (Name::new(roles.0), Name::new(roles.1)),
+            end_classes: (vec![Name::new(ends.0)], vec![Name::new(ends.1)]),
+            forward: Box::new(|_, _| Ok(Vec::new())),
+            backward: Box::new(|_, _| Ok(Vec::new())),
+            properties: None,
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_found() {
+        let namespace = Namespace::new(NAMESPACE);
+        let mut broker = Broker::new("HV1");
+        broker.add_namespace(namespace.clone(), repository());
+        let fleet = world(1, 0).fleet;
+        broker.add_provider(&namespace, Arc::clone(&fleet) as Arc<dyn Provider>);
+        assert_eq!(broker.check(), Ok(()));
+        broker.add_provider(&namespace, fleet);
+        broker.add_associations(
+            &namespace,
+            vec![
+                row("T_Nothing", ("A", "B"), ("T_Host", "T_Host")),
+                row("T_Hosted", ("Antecedent", "Wrong"), ("T_Host", "T_Machine")),
+                row(
+                    "T_Hosted",
+                    ("Antecedent", "Dependent"),
+                    ("T_Host", "T_Typo"),
+                ),
+            ],
+        );
+        let found = broker.check().unwrap_err();
+        let has = |wanted: &dyn Fn(&SetupError) -> bool| found.iter().any(wanted);
+        assert!(has(
+            &|e| matches!(e, SetupError::ServedTwice { class, .. } if class.is("T_Host"))
+        ));
+        assert!(has(
+            &|e| matches!(e, SetupError::UnknownClass { class, .. } if class.is("T_Nothing"))
+        ));
+        assert!(has(
+            &|e| matches!(e, SetupError::UnknownClass { class, .. } if class.is("T_Typo"))
+        ));
+        assert!(has(
+            &|e| matches!(e, SetupError::UnknownRole { role, .. } if role.is("Wrong"))
+        ));
+        assert!(has(
+            &|e| matches!(e, SetupError::UnservedEnd { role, .. } if role.is("Dependent"))
+        ));
+    }
+}
