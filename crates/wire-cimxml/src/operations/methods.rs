@@ -41,12 +41,7 @@ pub(super) async fn invoke(
         .invoke(context, &namespace, &target, &call.method, arguments)
         .await?;
     let declared = declared(broker, &namespace, &class, &call.method);
-    // NULL is said by leaving the parameter out: one widespread client crashes on an empty one.
-    let mut parameters: Vec<cim::Property> = result
-        .out
-        .into_iter()
-        .filter(|parameter| !parameter.value.is_null())
-        .collect();
+    let mut parameters = result.out;
     for parameter in &mut parameters {
         let embeds = declared
             .as_ref()

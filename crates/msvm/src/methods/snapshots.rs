@@ -1,0 +1,70 @@
+//! Taking, applying and removing snapshots.
+
+use super::{Answer, Outcome, Refusal};
+use crate::errors;
+use crate::host::Host;
+use crate::read::job_failure;
+use cim_broker::Arguments;
+use machines::JobId;
+use machines::request::Actor;
+
+impl Host {
+    /// Always a job, never 0: clients read `Job` without looking at anything else. The new
+    /// snapshot is found through the job; `SnapshotSettingData` stays NULL.
+    pub(super) async fn create_snapshot(&self, actor: &Actor, arguments: &Arguments) -> Outcome {
+        let machine = self.machine(arguments, "SourceSystem")?;
+        let job = self.machines.create_snapshot(actor, machine.id).await?;
+        Ok(self.started(job))
+    }
+
+    async fn begin_apply(&self, actor: &Actor, arguments: &Arguments) -> Result<JobId, Refusal> {
+        let machine = self.machine(arguments, "ComputerSystem")?;
+        let (owner, snapshot) = self.snapshot(arguments, "SnapshotSettingData")?;
+        if owner.id != machine.id {
+            return Err(machines::Error::ForeignSnapshot {
+                snapshot: snapshot.id,
+                machine: machine.id,
+            }
+            .into());
+        }
+        Ok(self
+            .machines
+            .apply_snapshot(actor, machine.id, snapshot.id)
+            .await?)
+    }
+
+    /// Waits for the end: the method has no `Job`, and clients take anything but 0 for a failure.
+    pub(super) async fn apply_snapshot(&self, actor: &Actor, arguments: &Arguments) -> Outcome {
+        let id = self.begin_apply(actor, arguments).await?;
+        let job = self.machines.wait(id).await?;
+        match job_failure(&job.state) {
+            None => Ok(Answer::completed()),
+            Some(error) => Err(Refusal {
+                code: errors::codes(&error.code).v1,
+                text: format!("{} {} {}", error.what, error.why, error.remedy),
+            }),
+        }
+    }
+
+    pub(super) async fn apply_snapshot_ex(&self, actor: &Actor, arguments: &Arguments) -> Outcome {
+        let job = self.begin_apply(actor, arguments).await?;
+        Ok(self.started(job))
+    }
+
+    pub(super) async fn remove_snapshot(
+        &self,
+        actor: &Actor,
+        arguments: &Arguments,
+        tree: bool,
+    ) -> Outcome {
+        let (_, snapshot) = self.snapshot(arguments, "SnapshotSettingData")?;
+        let job = if tree {
+            self.machines
+                .remove_snapshot_tree(actor, snapshot.id)
+                .await?
+        } else {
+            self.machines.remove_snapshot(actor, snapshot.id).await?
+        };
+        Ok(self.started(job))
+    }
+}

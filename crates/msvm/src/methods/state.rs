@@ -1,0 +1,61 @@
+//! RequestStateChange of machines, and the shutdown component.
+
+use super::{Answer, Outcome, Refusal};
+use crate::host::Host;
+use crate::subject::Subject;
+use cim_broker::Arguments;
+use machines::request::{Actor, StateRequest};
+
+/// The states that can be asked for. 11 is reserved in V1; it and every other number is an invalid
+/// parameter.
+const fn requested(state: u16) -> Option<StateRequest> {
+    Some(match state {
+        2 => StateRequest::Run,
+        3 => StateRequest::TurnOff,
+        10 => StateRequest::Reset,
+        32768 => StateRequest::Pause,
+        32769 => StateRequest::Save,
+        _ => return None,
+    })
+}
+
+impl Host {
+    pub(super) async fn request_state(
+        &self,
+        actor: &Actor,
+        target: &Subject,
+        arguments: &Arguments,
+    ) -> Outcome {
+        let Subject::Machine(machine) = target else {
+            return Err(Refusal::unsupported(
+                "The state of the host cannot be changed.",
+            ));
+        };
+        // TimeoutPeriod is not looked at: clients pass NULL or 0, and others cannot be honoured.
+        let state = arguments
+            .get("RequestedState")
+            .as_u16()
+            .ok_or_else(|| Refusal::invalid("RequestedState is missing."))?;
+        let request = requested(state).ok_or_else(|| {
+            Refusal::invalid(format!("{state} is not a state that can be requested."))
+        })?;
+        let job = self
+            .machines
+            .request_state(actor, machine.id, request)
+            .await?;
+        Ok(self.started(job))
+    }
+
+    /// 0 and no job: that is what clients know. They watch the machine's state.
+    pub(super) async fn initiate_shutdown(&self, actor: &Actor, target: &Subject) -> Outcome {
+        let Subject::Device(machine, _) = target else {
+            return Err(Refusal::invalid(
+                "This is not a device of a virtual machine.",
+            ));
+        };
+        self.machines
+            .request_state(actor, machine.id, StateRequest::ShutDown)
+            .await?;
+        Ok(Answer::completed())
+    }
+}

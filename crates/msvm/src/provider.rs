@@ -1,0 +1,91 @@
+//! The provider that the broker asks.
+
+use crate::errors::code;
+use crate::host::Host;
+use crate::methods::{self, returning};
+use crate::read;
+use async_trait::async_trait;
+use cim::{CimError, Instance, Name, ObjectPath};
+use cim_broker::provider::ArgumentFault;
+use cim_broker::{Arguments, Context, Equality, MethodOutcome, Provider, Role};
+use std::sync::Arc;
+
+/// Answers for every class of the namespace that is not an association.
+pub(crate) struct HyperV {
+    host: Arc<Host>,
+}
+
+impl HyperV {
+    pub(crate) fn new(host: Arc<Host>) -> Self {
+        HyperV { host }
+    }
+}
+
+#[async_trait]
+impl Provider for HyperV {
+    fn classes(&self) -> Vec<Name> {
+        read::classes().into_iter().map(Name::new).collect()
+    }
+
+    fn enumerate(
+        &self,
+        _: &Context,
+        class: &Name,
+        filter: &[Equality],
+    ) -> Result<Vec<Instance>, CimError> {
+        self.host
+            .list(class.as_str(), filter)
+            .iter()
+            .map(|subject| self.host.instance(subject))
+            .collect()
+    }
+
+    fn enumerate_paths(
+        &self,
+        _: &Context,
+        class: &Name,
+        filter: &[Equality],
+    ) -> Result<Vec<ObjectPath>, CimError> {
+        let subjects = self.host.list(class.as_str(), filter);
+        Ok(subjects
+            .iter()
+            .map(|subject| self.host.path(subject))
+            .collect())
+    }
+
+    fn get(&self, _: &Context, path: &ObjectPath) -> Result<Option<Instance>, CimError> {
+        self.host
+            .resolve(path)
+            .map(|subject| self.host.instance(&subject))
+            .transpose()
+    }
+
+    fn required_role(&self, class: &Name, method: &Name) -> Role {
+        methods::required_role(class, method)
+    }
+
+    async fn invoke(
+        &self,
+        context: &Context,
+        target: &ObjectPath,
+        method: &Name,
+        arguments: Arguments,
+    ) -> Result<MethodOutcome, CimError> {
+        Ok(self.host.call(context, target, method, &arguments).await)
+    }
+
+    fn bad_argument(
+        &self,
+        class: &Name,
+        method: &Name,
+        fault: &ArgumentFault,
+    ) -> Result<MethodOutcome, CimError> {
+        tracing::info!(%class, %method, reason = %fault.error, "bad argument");
+        Ok(returning(code::INVALID_PARAMETER))
+    }
+
+    fn access_denied(&self, class: &Name, method: &Name) -> Result<MethodOutcome, CimError> {
+        tracing::info!(%class, %method, "access denied");
+        Ok(returning(code::ACCESS_DENIED))
+    }
+}

@@ -1,0 +1,120 @@
+//! Jobs, as clients poll them.
+
+use super::{datetime, micros_between, now, texts};
+use crate::errors;
+use crate::host::Host;
+use crate::subject::JOB;
+use cim::{CimError, DateTime, Instance};
+use machines::model::{Job, JobError, JobKind, JobState};
+use std::time::Duration;
+
+/// The texts that Hyper-V's jobs carry; clients show them.
+pub(crate) const fn description(kind: JobKind) -> &'static str {
+    match kind {
+        JobKind::Start => "Initializing and Starting Virtual Machine",
+        JobKind::Restore => "Initializing and Restoring Virtual Machine",
+        JobKind::TurnOff => "Turning Off Virtual Machine",
+        JobKind::ShutDown => "Shutting Down Virtual Machine",
+        JobKind::Reset => "Resetting Virtual Machine",
+        JobKind::Pause => "Pausing Virtual Machine",
+        JobKind::Resume => "Resuming Virtual Machine",
+        JobKind::Save => "Saving Virtual Machine",
+        JobKind::Destroy => "Destroying Virtual Machine",
+        JobKind::CreateSnapshot => "Taking Virtual Machine Snapshot",
+        JobKind::ApplySnapshot => "Applying Snapshot",
+        JobKind::RemoveSnapshot => "Deleting Snapshot",
+        JobKind::RemoveSnapshotTree => "Deleting Snapshot Tree",
+    }
+}
+
+/// `JobState`. 4 from birth on: clients that loop only while they see 4, or 3 and 4, would take
+/// anything else for the end.
+const fn state(state: &JobState) -> u16 {
+    match state {
+        JobState::Running => 4,
+        JobState::Completed => 7,
+        JobState::Cancelled(_) => 8,
+        JobState::Failed(_) => 10,
+    }
+}
+
+/// Why a job did not complete.
+pub(crate) const fn failure(state: &JobState) -> Option<&JobError> {
+    match state {
+        JobState::Failed(error) | JobState::Cancelled(error) => Some(error),
+        JobState::Running | JobState::Completed => None,
+    }
+}
+
+/// A line for people: what goes on, how much is written, how long the guest stood still.
+fn status(job: &Job) -> String {
+    let mut text = match &job.state {
+        JobState::Running => "Running.".to_owned(),
+        JobState::Completed => "Completed.".to_owned(),
+        JobState::Failed(_) => "Failed; everything was undone.".to_owned(),
+        JobState::Cancelled(_) => "Cancelled; everything was undone.".to_owned(),
+    };
+    let (written, expected) = job.bytes;
+    if expected > 0 {
+        text.push_str(&format!(" {written} of {expected} bytes written."));
+    }
+    if let Some(pause) = job.pause {
+        let millis = pause.as_secs_f64() * 1000.0;
+        text.push_str(&format!(" The guest stood still for {millis:.3} ms."));
+    }
+    text
+}
+
+impl Host {
+    pub(crate) fn job_instance(&self, job: &Job) -> Result<Instance, CimError> {
+        let end = job.finished;
+        let elapsed = Duration::from_micros(micros_between(job.created, end.unwrap_or_else(now)));
+        let failure = failure(&job.state);
+        let code = failure.map_or(0, |error| errors::codes(&error.code).job);
+        let text = description(job.kind);
+        self.named(JOB, |new| {
+            new.set("Caption", text)
+                .set("Description", text)
+                .set("ElementName", text)
+                .set("InstallDate", datetime(job.created))
+                .set("OperationalStatus", vec![2u16])
+                .set("StatusDescriptions", texts(["OK"]))
+                .set("HealthState", 5u16)
+                .set("JobStatus", status(job))
+                .set("TimeSubmitted", datetime(job.created))
+                .set("StartTime", datetime(job.created))
+                .set("ElapsedTime", DateTime::from(elapsed))
+                .set("JobRunTimes", 1u32)
+                // Times are in UTC.
+                .set("LocalOrUtcTime", 2u16)
+                .set("Owner", job.owner.as_str())
+                .set("PercentComplete", u16::from(job.percent))
+                .set("DeleteOnCompletion", true)
+                .set("ErrorCode", code)
+                .set("ErrorDescription", failure.map(describe))
+                .set(
+                    "ErrorSummaryDescription",
+                    failure.map(|error| error.what.clone()),
+                )
+                .set("InstanceID", job.id.to_string())
+                .set("Name", text)
+                .set("JobState", state(&job.state))
+                .set(
+                    "TimeOfLastStateChange",
+                    datetime(end.unwrap_or(job.created)),
+                )
+                .set("TimeBeforeRemoval", BEFORE_REMOVAL)
+                .set("Cancellable", job.cancellable)
+        })
+    }
+}
+
+/// Five minutes, as Hyper-V says it.
+const BEFORE_REMOVAL: DateTime = DateTime::Interval {
+    micros: 5 * 60 * 1_000_000,
+};
+
+/// What happened, why, and what to do, in one text.
+pub(crate) fn describe(error: &JobError) -> String {
+    format!("{} {} {}", error.what, error.why, error.remedy)
+}
