@@ -62,6 +62,8 @@ pub(crate) struct ServedNamespace {
     /// In the order of registration, which is the order of base class enumerations.
     served: Vec<Served>,
     served_index: HashMap<Name, usize>,
+    /// Positions in `served` of what lies at or below a class, in the same order.
+    served_below: HashMap<Name, Vec<usize>>,
     pub(crate) associations: Vec<Association>,
     /// Rows by the classes that they declare for an end.
     rows_by_end: HashMap<Name, Vec<(usize, End)>>,
@@ -74,6 +76,7 @@ impl ServedNamespace {
             repository,
             served: Vec::new(),
             served_index: HashMap::new(),
+            served_below: HashMap::new(),
             associations: Vec::new(),
             rows_by_end: HashMap::new(),
         }
@@ -85,7 +88,12 @@ impl ServedNamespace {
                 class: class.clone(),
                 provider: Arc::clone(provider),
             };
-            self.served_index.insert(class, self.served.len());
+            let at = self.served.len();
+            let ancestors: Vec<Name> = self.lineage(&class).map(|c| c.name.clone()).collect();
+            for ancestor in ancestors {
+                self.served_below.entry(ancestor).or_default().push(at);
+            }
+            self.served_index.insert(class, at);
             self.served.push(served);
         }
     }
@@ -133,9 +141,8 @@ impl ServedNamespace {
 
     /// The classes with instances at or below `base`, in registration order.
     pub(crate) fn served_below(&self, base: &Name) -> impl Iterator<Item = &Served> {
-        self.served
-            .iter()
-            .filter(move |served| self.is_a(&served.class, base))
+        let positions = self.served_below.get(base).map_or(&[][..], Vec::as_slice);
+        positions.iter().filter_map(|at| self.served.get(*at))
     }
 
     /// [`Self::served_below`], without the classes whose instances the caller may not see.
