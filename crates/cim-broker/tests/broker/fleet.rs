@@ -53,6 +53,16 @@ pub struct Fleet {
     pub received: Mutex<Option<Arguments>>,
 }
 
+/// The form in which a text stands in the index: names and paths compare as keys do, other texts
+/// only without case.
+fn indexed(property: &Name, text: &str) -> String {
+    if property.is("InstanceID") || property.is("Name") || property.is("Parent") {
+        fold_key_text(text)
+    } else {
+        text.to_lowercase()
+    }
+}
+
 impl Fleet {
     /// The fewest candidates that the index gives for one of the equalities.
     fn picks(&self, class: &Name, filter: &[Equality]) -> Option<Vec<usize>> {
@@ -60,8 +70,8 @@ impl Fleet {
         let candidates = filter.iter().filter_map(|equality| {
             let text = match &equality.value {
                 // All paths in the fleet's properties are in canonical spelling.
-                Value::Reference(path) => fold_key_text(&path.to_string()),
-                other => fold_key_text(other.as_str()?),
+                Value::Reference(path) => indexed(&equality.property, &path.to_string()),
+                other => indexed(&equality.property, other.as_str()?),
             };
             let property = sample.property(equality.property.as_str())?;
             let key = (class.clone(), equality.property.clone(), text);
@@ -351,6 +361,7 @@ pub fn world(machines: usize, snapshots: usize) -> World {
             "T_DiskSetting",
             vec![
                 ("InstanceID", format!(r"Microsoft:{id}\Disk\0").into()),
+                ("ElementName", format!(r"\\server\share{number}").into()),
                 ("ResourceType", 21_u16.into()),
                 ("ReadOnly", (number % 2 == 0).into()),
             ],
@@ -431,7 +442,11 @@ fn finished(maker: Maker, rows: Vec<Association>, counters: Arc<Counters>) -> Wo
         for (at, instance) in instances.iter().enumerate() {
             for property in &instance.properties {
                 if let Some(text) = property.value.as_str() {
-                    let key = (class.clone(), property.name.clone(), fold_key_text(text));
+                    let key = (
+                        class.clone(),
+                        property.name.clone(),
+                        indexed(&property.name, text),
+                    );
                     index.entry(key).or_default().push(at);
                 }
             }

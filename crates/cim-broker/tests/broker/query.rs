@@ -95,6 +95,10 @@ fn literals_with_backslashes_match_escaped_and_raw() {
         let query = format!("SELECT * FROM T_DiskSetting WHERE InstanceID = '{literal}'");
         assert_eq!(count(&world, &query), 1, "{query}");
     }
+    for literal in [r"\\server\share1", r"\\\\server\\share1"] {
+        let query = format!("SELECT * FROM T_DiskSetting WHERE ElementName = '{literal}'");
+        assert_eq!(count(&world, &query), 1, "{query}");
+    }
     let parent = r#"\\HV1\root\fleet:T_MachineSetting.InstanceID="Microsoft:S000001-0000""#;
     for literal in [parent.to_owned(), parent.replace('\\', r"\\")] {
         let query = format!("SELECT * FROM T_MachineSetting WHERE Parent = '{literal}'");
@@ -295,22 +299,46 @@ fn shared() -> &'static World {
     WORLD.get_or_init(|| world(9, 2))
 }
 
+/// A class and a condition on it.
+fn query_on_a_class() -> impl Strategy<Value = (&'static str, String)> {
+    let machine = condition(
+        &[
+            "Name",
+            "ElementName",
+            "State",
+            "Memory",
+            "Caption",
+            "__CLASS",
+            "__SERVER",
+        ],
+        "Name",
+    );
+    let setting = condition(
+        &[
+            "InstanceID",
+            "SystemName",
+            "Kind",
+            "Parent",
+            "Caption",
+            "__CLASS",
+            "NoSuchProperty",
+        ],
+        "SystemName",
+    );
+    prop_oneof![
+        machine.prop_map(|condition| ("T_Machine", condition)),
+        setting.prop_map(|condition| ("T_MachineSetting", condition)),
+    ]
+}
+
 /// Conditions out of pieces that matter: properties of different types, literals of fitting and
 /// unfitting types and spellings, nested logic.
-fn condition() -> impl Strategy<Value = String> {
-    let property = prop::sample::select(vec![
-        "Name",
-        "ElementName",
-        "State",
-        "Memory",
-        "Caption",
-        "InstanceID",
-        "SystemName",
-        "Kind",
-        "Parent",
-        "__CLASS",
-        "__SERVER",
-    ]);
+fn condition(
+    properties: &[&'static str],
+    identifier: &'static str,
+) -> impl Strategy<Value = String> + use<> {
+    let has_parent = properties.contains(&"Parent");
+    let property = prop::sample::select(properties.to_vec());
     let literal = prop_oneof![
         (0..4_u8).prop_map(|n| n.to_string()),
         (510..520_u32).prop_map(|n| format!("'{n}'")),
@@ -331,10 +359,28 @@ fn condition() -> impl Strategy<Value = String> {
         Just("NULL".to_owned()),
     ];
     let operator = prop::sample::select(vec!["=", "=", "=", "<>", "<", ">="]);
-    let leaf = (property, operator, literal).prop_map(|(p, o, l)| match (o, l.as_str()) {
+    let mixed = (property, operator, literal).prop_map(|(p, o, l)| match (o, l.as_str()) {
         ("<" | ">=", "NULL") => format!("{p} = {l}"),
         _ => format!("{p} {o} {l}"),
     });
+    // Pairs that often hold: a path in one of its spellings, an identifier in one of its cases.
+    let spelling = prop::sample::select(vec![
+        r#"\\HV1\root\fleet:T_MachineSetting.InstanceID="Microsoft:SN-0000""#,
+        r#"\\\\HV1\\root\\fleet:T_MachineSetting.InstanceID="Microsoft:SN-0000""#,
+        r#"//x/ROOT/fleet:t_machinesetting.instanceid="microsoft:sN-0000""#,
+        r#"T_MachineSetting="MICROSOFT:SN-0000""#,
+    ]);
+    let of_parent = (spelling, 0..9_usize).prop_map(move |(text, n)| {
+        let text = text.replace("SN", &format!("S{n:06}"));
+        let property = if has_parent { "Parent" } else { "Caption" };
+        format!("{property} = '{}'", text.replace("sN", &format!("s{n:06}")))
+    });
+    let of_machine = (0..9_usize, any::<bool>()).prop_map(move |(n, lower)| {
+        let id = machine_id(n);
+        let id = if lower { id.to_lowercase() } else { id };
+        format!("{identifier} = '{id}'")
+    });
+    let leaf = prop_oneof![3 => mixed, 1 => of_parent, 1 => of_machine];
     leaf.prop_recursive(3, 12, 3, |inner| {
         prop_oneof![
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} AND {b})")),
@@ -345,11 +391,11 @@ fn condition() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever is pushed down to providers, a query finds what looking at every instance finds.
     #[test]
-    fn push_down_changes_nothing(condition in condition(), class in prop::sample::select(vec!["T_Machine", "T_MachineSetting"])) {
+    fn push_down_changes_nothing((class, condition) in query_on_a_class()) {
         let world = shared();
         let text = format!("SELECT * FROM {class} WHERE {condition}");
         let all = world
