@@ -3,7 +3,7 @@
 use crate::XmlError;
 use crate::element::{Attribute, Element};
 use crate::reader::{Reader, Tag, misplaced};
-use crate::value::{Declared, embedded_attribute, read_value, type_name, write_value};
+use crate::value::{Declared, read_value, type_name, write_value};
 use crate::writer::Writer;
 use cim::{
     CimType, Class, MethodDecl, Name, ParameterDecl, PropertyDecl, Qualifier, QualifierDecl, Type,
@@ -264,10 +264,13 @@ fn write_property_decl(writer: &mut Writer, property: &PropertyDecl, class_origi
         (false, false) => Element::Property,
     };
     let size = property.array_size.map(|size| size.to_string());
-    let embedded = match property.embedded() {
-        Some(cim::class::Embedded::Instance(_)) => Some("instance"),
-        Some(cim::class::Embedded::Object) => Some("object"),
-        None => embedded_attribute(property.ty, &property.default),
+    // The qualifiers say it for clients that know them; the attribute is for a type that they do not
+    // explain.
+    let explained = property.qualifier("EmbeddedInstance").is_some()
+        || property.qualifier("EmbeddedObject").is_some();
+    let embedded = match property.ty.kind {
+        CimType::Object if !explained => Some("object"),
+        _ => None,
     };
     writer.open(
         element,
@@ -295,7 +298,7 @@ fn write_property_decl(writer: &mut Writer, property: &PropertyDecl, class_origi
         ],
     );
     write_qualifiers(writer, &property.qualifiers);
-    write_value(writer, &property.default);
+    write_value(writer, property.ty.kind, &property.default);
     writer.close(element);
 }
 
@@ -368,7 +371,7 @@ fn write_qualifiers(writer: &mut Writer, qualifiers: &[Qualifier]) {
                 translatable,
             ],
         );
-        write_value(writer, &qualifier.value);
+        write_value(writer, qualifier.ty.kind, &qualifier.value);
         writer.close(Element::Qualifier);
     }
 }
@@ -396,7 +399,7 @@ pub(crate) fn write_qualifier_decl(writer: &mut Writer, decl: &QualifierDecl) {
     if scopes.iter().any(|(_, inside)| inside.is_some()) {
         writer.empty(Element::Scope, &scopes);
     }
-    write_value(writer, &decl.default);
+    write_value(writer, decl.ty.kind, &decl.default);
     writer.close(Element::QualifierDeclaration);
 }
 

@@ -133,11 +133,9 @@ fn write_property(writer: &mut Writer, property: &Property, class_origin: bool) 
         (Attribute::ClassOrigin, origin.map(Name::as_str)),
         (Attribute::EmbeddedObject, embedded),
     ];
-    if property.value.is_null() {
-        return writer.empty(element, &attributes);
-    }
+    // NULL is an element without a value; one widespread client does not read `<PROPERTY/>`.
     writer.open(element, &attributes);
-    write_value(writer, &property.value);
+    write_value(writer, property.ty.kind, &property.value);
     writer.close(element);
 }
 
@@ -183,7 +181,7 @@ pub(crate) fn write_typed(
         return writer.empty(element, &attributes);
     }
     writer.open(element, &attributes);
-    write_value(writer, value);
+    write_value(writer, ty.kind, value);
     writer.close(element);
 }
 

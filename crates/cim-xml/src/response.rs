@@ -311,7 +311,7 @@ fn write_returned(writer: &mut Writer, returned: &Returned) {
                 write_qualifier_decl(writer, declaration);
             }
         }
-        Returned::Value(value) => write_value(writer, value),
+        Returned::Value(value) => write_value(writer, CimType::String, value),
     }
 }
 

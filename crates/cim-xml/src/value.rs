@@ -96,12 +96,13 @@ pub(crate) fn is_value(tag: &Tag) -> bool {
     )
 }
 
-/// Writes the element that holds `value`; nothing for NULL.
-pub(crate) fn write_value(writer: &mut Writer, value: &Value) {
+/// Writes the element that holds `value`, which is declared to be of `kind`; nothing for NULL.
+pub(crate) fn write_value(writer: &mut Writer, kind: CimType, value: &Value) {
     match value {
         Value::Null => {}
         Value::Array(items) => {
-            let references = items.iter().any(|item| matches!(item, Value::Reference(_)));
+            let references = kind == CimType::Reference
+                || items.iter().any(|item| matches!(item, Value::Reference(_)));
             let element = if references {
                 Element::ValueRefArray
             } else {
@@ -112,7 +113,7 @@ pub(crate) fn write_value(writer: &mut Writer, value: &Value) {
                 match item {
                     // The DTD has no array of arrays: such an item has no text to write.
                     Value::Null | Value::Array(_) => writer.empty(Element::ValueNull, &[]),
-                    item => write_value(writer, item),
+                    item => write_value(writer, kind, item),
                 }
             }
             writer.close(element);
@@ -144,7 +145,7 @@ pub(crate) fn type_name(ty: Type) -> &'static str {
 
 /// The `EmbeddedObject` attribute that must stand beside `value`, if it holds embedded objects. A
 /// string does only where the type says so, and only if it is XML: clients parse what bears the
-/// attribute.
+/// attribute. NULL holds none, and one widespread client does not know the attribute on arrays.
 pub(crate) fn embedded_attribute(ty: Type, value: &Value) -> Option<&'static str> {
     const INSTANCE: Option<&str> = Some("instance");
     const OBJECT: Option<&str> = Some("object");
@@ -173,7 +174,6 @@ pub(crate) fn embedded_attribute(ty: Type, value: &Value) -> Option<&'static str
                 None
             }
         }
-        Value::Null if ty.kind == CimType::Object => INSTANCE,
         _ => None,
     }
 }

@@ -93,7 +93,7 @@ fn printed_text_has_name_and_type_alone() {
     );
     assert_eq!(
         write_instance(&value),
-        r#"<INSTANCE CLASSNAME="Msvm_Error"><PROPERTY NAME="MessageID" TYPE="string"><VALUE>21024</VALUE></PROPERTY><PROPERTY NAME="Path" TYPE="string"><VALUE>C:\a\b</VALUE></PROPERTY><PROPERTY NAME="Flag" TYPE="boolean"><VALUE>TRUE</VALUE></PROPERTY><PROPERTY NAME="Nothing" TYPE="uint16"/><PROPERTY.ARRAY NAME="Arguments" TYPE="string"><VALUE.ARRAY><VALUE>a</VALUE><VALUE>&lt;b&gt;</VALUE></VALUE.ARRAY></PROPERTY.ARRAY></INSTANCE>"#
+        r#"<INSTANCE CLASSNAME="Msvm_Error"><PROPERTY NAME="MessageID" TYPE="string"><VALUE>21024</VALUE></PROPERTY><PROPERTY NAME="Path" TYPE="string"><VALUE>C:\a\b</VALUE></PROPERTY><PROPERTY NAME="Flag" TYPE="boolean"><VALUE>TRUE</VALUE></PROPERTY><PROPERTY NAME="Nothing" TYPE="uint16"></PROPERTY><PROPERTY.ARRAY NAME="Arguments" TYPE="string"><VALUE.ARRAY><VALUE>a</VALUE><VALUE>&lt;b&gt;</VALUE></VALUE.ARRAY></PROPERTY.ARRAY></INSTANCE>"#
     );
 }
 

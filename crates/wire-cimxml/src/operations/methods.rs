@@ -41,7 +41,12 @@ pub(super) async fn invoke(
         .invoke(context, &namespace, &target, &call.method, arguments)
         .await?;
     let declared = declared(broker, &namespace, &class, &call.method);
-    let mut parameters = result.out;
+    // NULL is said by leaving the parameter out: one widespread client crashes on an empty one.
+    let mut parameters: Vec<cim::Property> = result
+        .out
+        .into_iter()
+        .filter(|parameter| !parameter.value.is_null())
+        .collect();
     for parameter in &mut parameters {
         let embeds = declared
             .as_ref()
