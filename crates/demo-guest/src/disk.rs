@@ -185,11 +185,8 @@ pub fn read_counter_of_chain(image: &str) -> Result<DiskCounter, ReadCounterErro
         image: image.to_owned(),
         source,
     };
-    let scratch = std::env::temp_dir().join(format!(
-        "demo-guest-{}-{:?}.raw",
-        std::process::id(),
-        std::thread::current().id()
-    ));
+    let folder = tempfile::tempdir().map_err(read)?;
+    let scratch = folder.path().join("blocks.raw");
     let blocks = SLOT_OFFSETS[1] / 4096 + 1;
     let output = Command::new("qemu-img")
         .args([
@@ -204,20 +201,14 @@ pub fn read_counter_of_chain(image: &str) -> Result<DiskCounter, ReadCounterErro
         .arg(format!("of={}", scratch.display()))
         .output()
         .map_err(ReadCounterError::Start)?;
-    let counter = if output.status.success() {
-        read_counter(&scratch)
-    } else {
+    if !output.status.success() {
         let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(ReadCounterError::QemuImg {
+        return Err(ReadCounterError::QemuImg {
             image: image.to_owned(),
             message,
-        })
-    };
-    match std::fs::remove_file(&scratch) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(read(error)),
-        _ => {}
+        });
     }
-    counter.map_err(|error| match error {
+    read_counter(&scratch).map_err(|error| match error {
         ReadCounterError::NoCounter { .. } => ReadCounterError::NoCounter {
             image: image.to_owned(),
         },
