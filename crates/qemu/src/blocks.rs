@@ -84,6 +84,33 @@ impl Process {
             .ok_or_else(|| lacking(COMMAND, "a node's name, driver or file"))
     }
 
+    /// Makes durable what has been written to the disks: all nodes that can be written.
+    pub async fn flush_disks(&self) -> Result<(), QmpError> {
+        for node in self.block_nodes().await? {
+            if node.read_only || node.driver == "file" {
+                continue;
+            }
+            // QMP has no command for it.
+            const COMMAND: &str = "human-monitor-command";
+            let line = format!("qemu-io {} flush", node.node);
+            let arguments = json!({"command-line": line});
+            let said = self.qmp().execute(COMMAND, arguments).await?;
+            let said = said.as_str().unwrap_or("no text").trim();
+            let refused = |description: String| QmpError::Refused {
+                command: line.clone(),
+                class: "GenericError".into(),
+                description,
+            };
+            if !said.is_empty() {
+                return Err(refused(said.into()));
+            }
+            // QEMU does not tell whether the disk under the file failed; this does.
+            let sync = async { tokio::fs::File::open(&node.path).await?.sync_data().await };
+            sync.await.map_err(|error| refused(error.to_string()))?;
+        }
+        Ok(())
+    }
+
     /// Opens the drive's tray, even if the guest has locked it, and takes the medium out.
     pub async fn eject(&self, drive: &Id) -> Result<(), QmpError> {
         let devices = self.block_devices().await?;

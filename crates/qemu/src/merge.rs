@@ -7,14 +7,15 @@
 //! as it was, and correct the name of the backing file in the header of the layer above. The node
 //! that has left the chain is then closed with [`Process::remove_node`], and its file may go.
 //!
-//! A job stays known to QEMU until [`Merge::wait`] has seen its end, so one that ended while
-//! nobody was connected is still found with [`Process::adopt_merge`].
+//! QEMU forgets a job when it ends: one that ended while nobody was connected is not found with
+//! [`Process::adopt_merge`], and the chain ([`Process::block_devices`]) says what has become of it.
+//! (It could be kept until it is dismissed, but QEMU 10.0 crashes when it is asked for its block
+//! nodes while an ended `block-stream` job is kept.)
 
 use crate::process::{Process, lacking};
-use crate::qmp::QmpError;
+use crate::qmp::{Event, QmpError, Recorder};
 use crate::spec::Id;
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -23,7 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub struct Merge {
     process: Process,
     job: Id,
-    cancelled: AtomicBool,
+    /// What QEMU says about the end.
+    recorder: Recorder,
 }
 
 /// How far a merge is, in bytes.
@@ -56,7 +58,6 @@ pub enum MergeError {
 struct Job {
     status: String,
     progress: MergeProgress,
-    error: Option<String>,
 }
 
 impl Process {
@@ -66,14 +67,13 @@ impl Process {
     pub async fn pull(&self, job: &Id, child: &Id, base: Option<&Id>) -> Result<Merge, MergeError> {
         let mut arguments = json!({
             "job-id": job.as_str(), "device": child.as_str(),
-            "auto-finalize": true, "auto-dismiss": false,
+            "auto-finalize": true, "auto-dismiss": true,
         });
         if let Some(base) = base {
             arguments["base-node"] = json!(base.as_str());
             arguments["backing-file"] = json!(self.file_of_node(base).await?);
         }
-        self.qmp().execute("block-stream", arguments).await?;
-        Ok(self.merge(job))
+        self.start_merge(job, "block-stream", arguments).await
     }
 
     /// For `parent <- child` in the chain whose active layer is `active`: writes `child`'s data
@@ -89,26 +89,38 @@ impl Process {
         let mut arguments = json!({
             "job-id": job.as_str(), "device": active.as_str(),
             "top-node": child.as_str(), "base-node": parent.as_str(),
-            "auto-finalize": true, "auto-dismiss": false,
+            "auto-finalize": true, "auto-dismiss": true,
         });
         if active != child {
             arguments["backing-file"] = json!(self.file_of_node(parent).await?);
         }
-        self.qmp().execute("block-commit", arguments).await?;
-        Ok(self.merge(job))
+        self.start_merge(job, "block-commit", arguments).await
     }
 
     /// A merge that was begun before, perhaps by another connection, by the name of its job.
     pub async fn adopt_merge(&self, job: &Id) -> Result<Option<Merge>, QmpError> {
+        // Before looking, so that the end of what is found is not missed.
+        let recorder = self.qmp().record();
         let found = find_job(self, job).await?;
-        Ok(found.map(|_| self.merge(job)))
+        Ok(found.map(|_| self.merge(job, recorder)))
     }
 
-    fn merge(&self, job: &Id) -> Merge {
+    async fn start_merge(
+        &self,
+        job: &Id,
+        command: &str,
+        arguments: Value,
+    ) -> Result<Merge, MergeError> {
+        let recorder = self.qmp().record();
+        self.qmp().execute(command, arguments).await?;
+        Ok(self.merge(job, recorder))
+    }
+
+    fn merge(&self, job: &Id, recorder: Recorder) -> Merge {
         Merge {
             process: self.clone(),
             job: job.clone(),
-            cancelled: AtomicBool::new(false),
+            recorder,
         }
     }
 
@@ -131,11 +143,14 @@ impl Merge {
 
     /// How far it is.
     pub async fn progress(&self) -> Result<MergeProgress, MergeError> {
-        Ok(self.look().await?.progress)
+        let job = find_job(&self.process, &self.job).await?;
+        job.map(|job| job.progress)
+            .ok_or_else(|| MergeError::JobLost {
+                job: self.job.clone(),
+            })
     }
 
-    /// Waits for the end. To be called until it says something else than
-    /// [`MergeError::TimedOut`]: QEMU keeps the job for it.
+    /// Waits for the end, and until what was merged is durable.
     pub async fn wait(&self, patience: Duration) -> Result<(), MergeError> {
         tokio::time::timeout(patience, self.ended())
             .await
@@ -145,9 +160,8 @@ impl Merge {
     }
 
     /// Stops it and waits for that; the chain stays as it was. One that has just ended stays
-    /// merged: then this is no error, and [`MergeError::JobLost`] is the answer of `wait`.
+    /// merged, which is no error: the chain shows which it was.
     pub async fn cancel(&self) -> Result<(), MergeError> {
-        self.cancelled.store(true, Ordering::Relaxed);
         let arguments = json!({"device": self.job.as_str(), "force": true});
         match self
             .process
@@ -165,41 +179,57 @@ impl Merge {
         }
     }
 
-    async fn look(&self) -> Result<Job, MergeError> {
-        let job = find_job(&self.process, &self.job).await?;
-        job.ok_or_else(|| MergeError::JobLost {
-            job: self.job.clone(),
-        })
-    }
-
     async fn ended(&self) -> Result<(), MergeError> {
         let id = json!({"id": self.job.as_str()});
         let qmp = self.process.qmp();
         loop {
-            let job = self.look().await?;
-            match job.status.as_str() {
-                // The active layer: both files are equal now and stay so until we say go.
-                "ready" if !self.cancelled.load(Ordering::Relaxed) => {
+            let job = find_job(&self.process, &self.job).await?;
+            if let Some(end) = self.end()? {
+                if end.is_ok() {
+                    // The file that is no longer needed may go as soon as this returns.
+                    self.process.flush_disks().await?;
+                }
+                return end;
+            }
+            match job {
+                // The active layer: both files are equal now and stay so until we say go. If it
+                // has gone on between the two commands, the next look shows it.
+                Some(job) if job.status == "ready" => {
                     match qmp.execute("job-complete", id.clone()).await {
-                        // It may have gone on between the two commands.
                         Err(QmpError::Refused { .. }) => {}
                         other => drop(other?),
                     }
                 }
-                "concluded" => {
-                    qmp.execute("job-dismiss", id).await?;
-                    return match job.error {
-                        None => Ok(()),
-                        Some(_) if self.cancelled.load(Ordering::Relaxed) => {
-                            Err(MergeError::Cancelled)
-                        }
-                        Some(description) => Err(MergeError::Failed { description }),
-                    };
+                Some(_) => {}
+                None => {
+                    return Err(MergeError::JobLost {
+                        job: self.job.clone(),
+                    });
                 }
-                _ => {}
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// What QEMU has said about the end of the job, if it has come.
+    fn end(&self) -> Result<Option<Result<(), MergeError>>, QmpError> {
+        let events = self.recorder.events()?;
+        let text = |event: &Event, key| {
+            let text = event.data.get(key).and_then(Value::as_str);
+            text.map(str::to_owned)
+        };
+        let ours = |e: &&Event| text(e, "device").as_deref() == Some(self.job.as_str());
+        Ok(events
+            .iter()
+            .filter(ours)
+            .find_map(|event| match event.name.as_str() {
+                "BLOCK_JOB_CANCELLED" => Some(Err(MergeError::Cancelled)),
+                "BLOCK_JOB_COMPLETED" => Some(match text(event, "error") {
+                    Some(description) => Err(MergeError::Failed { description }),
+                    None => Ok(()),
+                }),
+                _ => None,
+            }))
     }
 }
 
@@ -223,6 +253,5 @@ async fn find_job(process: &Process, job: &Id) -> Result<Option<Job>, QmpError> 
             done: number("current-progress"),
             total: number("total-progress"),
         },
-        error: text(found, "error"),
     }))
 }

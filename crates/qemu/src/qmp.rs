@@ -410,11 +410,19 @@ async fn write_all(
     mut queue: mpsc::Receiver<Vec<u8>>,
     shared: Arc<Shared>,
 ) {
-    while let Some(line) = queue.recv().await {
-        if let Err(error) = writer.write_all(&line).await {
-            shared.end(Disconnection::Io(error.to_string()));
-            return;
+    let mut ended = shared.ended.subscribe();
+    let write = async {
+        while let Some(line) = queue.recv().await {
+            if let Err(error) = writer.write_all(&line).await {
+                shared.end(Disconnection::Io(error.to_string()));
+                return;
+            }
         }
+    };
+    // The socket closes with both of its halves: when nobody reads any more, writing ends too.
+    tokio::select! {
+        () = write => {}
+        _ = ended.wait_for(|ended| *ended) => {}
     }
 }
 

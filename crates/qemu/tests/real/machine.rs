@@ -59,6 +59,9 @@ pub struct Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        // Shown only if the test fails.
+        let log = self.spec.run_dir.join(qemu::process::LOG_FILE);
+        print!("{}", std::fs::read_to_string(log).unwrap_or_default());
         if let Some(handle) = Identity::read(&self.spec.run_dir).and_then(|i| i.open()) {
             let _ = qemu::identity::kill(&handle);
         }
