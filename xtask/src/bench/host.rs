@@ -22,10 +22,13 @@ pub struct Host {
     pub libvirt: String,
     pub accelerator: Accelerator,
     pub transparent_huge_pages: String,
+    /// How many processes wanted a processor before the run, in the mean of a minute.
+    pub load_average: f64,
 }
 
 impl Host {
-    pub fn describe(accelerator: Accelerator) -> Result<Self, Failure> {
+    /// `load_average` is what [`load_average`] gave before the run.
+    pub fn describe(accelerator: Accelerator, load_average: f64) -> Result<Self, Failure> {
         let version = |program: &str| -> Result<String, Failure> {
             let text = process::quiet(Command::new(program).arg("--version"))?;
             Ok(text.lines().next().unwrap_or_default().trim().to_owned())
@@ -42,8 +45,15 @@ impl Host {
             libvirt: version("virsh")?,
             accelerator,
             transparent_huge_pages: chosen(&file("/sys/kernel/mm/transparent_hugepage/enabled")),
+            load_average,
         })
     }
+}
+
+/// How busy the machine is: others' work shows in every figure.
+pub fn load_average() -> Result<f64, Failure> {
+    let text = fs::read_to_string("/proc/loadavg")?;
+    Ok(text.split(' ').next().unwrap_or_default().parse()?)
 }
 
 /// Touches more memory than any guest and its image will take, and gives it back: where this machine

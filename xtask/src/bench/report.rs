@@ -57,6 +57,11 @@ const GROWN: Measure = Measure {
 };
 const MEASURES: &[Measure] = &[
     PAUSE,
+    Measure {
+        key: "stops",
+        title: "times the guest was stopped",
+        of: |sample| Some(sample.stops),
+    },
     SILENCE,
     Measure {
         key: "idle_silence_ms",
@@ -116,11 +121,12 @@ impl Report {
             qemu,
             libvirt,
             accelerator,
+            load_average,
             ..
         } = &self.host;
         let mut text = format!(
             "{cores} cores ({processor}), {ram_mib} MiB, Linux {kernel}\n\
-             QEMU {qemu}, {accelerator:?}; libvirt {libvirt}\n\
+             QEMU {qemu}, {accelerator:?}; libvirt {libvirt}; load average before {load_average}\n\
              guest of {} MiB, {} MiB filled, {} MiB/s dirtied, a disk written to; \
              first snapshot of a fresh guest each time\n",
             self.ram_mib, self.load.filled_mib, self.load.dirty_mib_per_second,
@@ -213,6 +219,7 @@ mod tests {
     fn row(contender: &'static str, pauses: &[f64]) -> Row {
         let samples = pauses.iter().map(|&pause_ms| Sample {
             pause_ms,
+            stops: 1.0,
             silence_ms: pause_ms + 5.0,
             idle_silence_ms: 5.0,
             command_ms: 1000.0,
@@ -236,6 +243,7 @@ mod tests {
                 libvirt: "11".into(),
                 accelerator: Accelerator::Tcg,
                 transparent_huge_pages: "madvise".into(),
+                load_average: 0.5,
             },
             ram_mib: 1024,
             load: Load::half(1024),

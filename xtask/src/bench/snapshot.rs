@@ -19,6 +19,8 @@ const WATCHED_SECONDS: u32 = 3;
 pub struct Sample {
     /// By QEMU's events, all that happened added up.
     pub pause_ms: f64,
+    /// How often the guest was stopped.
+    pub stops: f64,
     /// The longest silence of the guest from the command to some seconds after it.
     pub silence_ms: f64,
     /// The same before the snapshot: what this machine does to a guest that is left alone.
@@ -32,6 +34,7 @@ pub struct Sample {
 
 pub fn run(plan: &Plan) -> Outcome {
     let load = Load::half(plan.ram_mib);
+    let load_average = host::load_average()?;
     eprintln!("warming the machine up");
     host::warm_up(plan.ram_mib)?;
     let mut contenders = contender::wanted(plan)?;
@@ -59,7 +62,7 @@ pub fn run(plan: &Plan) -> Outcome {
         }
     }
     let report = Report {
-        host: Host::describe(accelerator.unwrap_or(Accelerator::Tcg))?,
+        host: Host::describe(accelerator.unwrap_or(Accelerator::Tcg), load_average)?,
         ram_mib: plan.ram_mib,
         load,
         rows,
@@ -119,6 +122,7 @@ fn measure(
         return Err("QEMU told of no pause, so nothing can be said about it".into());
     }
     Ok(Sample {
+        stops: pauses.len() as f64,
         pause_ms: pauses.iter().copied().map(Pause::milliseconds).sum(),
         silence_ms,
         idle_silence_ms,
