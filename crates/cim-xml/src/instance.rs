@@ -57,13 +57,13 @@ fn read_property(reader: &mut Reader<'_>, tag: &Tag) -> Result<Property, XmlErro
     let mut value = Value::Null;
     while let Some(child) = reader.child()? {
         let fits = match tag.element {
-            Some(Element::PropertyArray) => Element::ValueArray,
-            Some(Element::PropertyReference) => Element::ValueReference,
-            _ => Element::Value,
+            Some(Element::PropertyArray) => [Element::ValueArray, Element::ValueRefArray],
+            Some(Element::PropertyReference) => [Element::ValueReference; 2],
+            _ => [Element::Value; 2],
         };
         match child.element {
             Some(Element::Qualifier) => reader.skip()?,
-            Some(element) if element == fits && value.is_null() => {
+            Some(element) if fits.contains(&element) && value.is_null() => {
                 value = read_value(reader, &child, declared)?;
             }
             _ => return Err(misplaced(&child)),

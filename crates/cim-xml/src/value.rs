@@ -66,7 +66,11 @@ pub(crate) fn read_value(
             let path = read_reference_target(reader, tag)?;
             Ok(Value::Reference(Box::new(path)))
         }
-        Some(Element::ValueArray | Element::ValueRefArray) => {
+        Some(array @ (Element::ValueArray | Element::ValueRefArray)) => {
+            let of = match array {
+                Element::ValueArray => Element::Value,
+                _ => Element::ValueReference,
+            };
             let mut items = Vec::new();
             while let Some(item) = reader.child()? {
                 items.push(match item.element {
@@ -74,9 +78,7 @@ pub(crate) fn read_value(
                         reader.end()?;
                         Value::Null
                     }
-                    Some(Element::Value | Element::ValueReference) => {
-                        read_value(reader, &item, declared)?
-                    }
+                    Some(element) if element == of => read_value(reader, &item, declared)?,
                     _ => return Err(misplaced(&item)),
                 });
             }

@@ -12,7 +12,7 @@ fn read(body: &str) -> RequestMessage {
         "<?xml version=\"1.0\" encoding=\"utf-8\" ?>\n<CIM CIMVERSION=\"2.0\" DTDVERSION=\"2.0\">\n\
          <MESSAGE ID=\"4711\" PROTOCOLVERSION=\"1.0\"><SIMPLEREQ>{body}</SIMPLEREQ>\n</MESSAGE></CIM>"
     );
-    RequestMessage::decode(document.as_bytes(), Limits::REQUEST).unwrap()
+    RequestMessage::decode(document.as_bytes(), Limits::REQUEST).expect("a good message")
 }
 
 /// Keys without a type, references with a host, arguments without a type.
@@ -96,8 +96,8 @@ fn written(response: Response) -> String {
         ResponseMessage::decode(text.as_bytes(), Limits::RESPONSE).is_ok(),
         "{text}"
     );
-    let start = text.find("<SIMPLERSP>").unwrap() + "<SIMPLERSP>".len();
-    text[start..text.find("</SIMPLERSP>").unwrap()].to_owned()
+    let start = text.find("<SIMPLERSP>").expect("an answer") + "<SIMPLERSP>".len();
+    text[start..text.find("</SIMPLERSP>").expect("its end")].to_owned()
 }
 
 fn intrinsic(outcome: Result<IntrinsicResult, CimError>) -> String {

@@ -111,7 +111,7 @@ fn key() -> impl Strategy<Value = KeyValue> {
 fn path() -> impl Strategy<Value = ObjectPath> {
     let keys = prop_oneof![
         4 => prop::collection::btree_map(name(), key(), 1..4)
-            .prop_map(|keys| Keys::named(keys)),
+            .prop_map(Keys::named),
         1 => key().prop_map(Keys::Unnamed),
         1 => Just(Keys::Singleton),
         1 => Just(Keys::Class),
