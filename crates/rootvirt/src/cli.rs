@@ -1,0 +1,323 @@
+//! The command line: what may be typed, and its help. No system calls, no meaning; see
+//! `commands` and `serve` for those.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Virtual machines on QEMU/KVM behind Hyper-V's management API.
+///
+/// `rootvirt serve` runs the service: it answers `root\virtualization` over CIM-XML and runs the
+/// machines. Every other command is a client of it, through the service's local socket
+/// (--data-dir) or over the network (--url).
+#[derive(Debug, Parser)]
+#[command(
+    name = "rootvirt",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The service's data directory; clients find its local socket there
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "ROOTVIRT_DATA_DIR",
+        default_value = "/var/lib/rootvirt"
+    )]
+    pub data_dir: PathBuf,
+    /// Talk to a service over the network instead: http://HOST[:5988] or https://HOST[:5989]
+    #[arg(long, global = true, value_name = "URL", requires_all = ["user", "password_file"])]
+    pub url: Option<String>,
+    /// Account for --url
+    #[arg(long, global = true, value_name = "NAME")]
+    pub user: Option<String>,
+    /// File whose first line is the password for --url
+    #[arg(long, global = true, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Certificate authority or server certificate (PEM) to trust for https
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// How to print answers
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// Namespace that requests go to
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAMESPACE",
+        default_value = "root\\virtualization"
+    )]
+    pub namespace: String,
+}
+
+/// How answers are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns for people
+    Table,
+    /// Arrays of objects with snake_case keys
+    Json,
+    /// MOF text, for instances and classes
+    Mof,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the service in the foreground
+    Serve(Serve),
+    /// Manage the accounts that may use the service
+    #[command(subcommand)]
+    Account(Account),
+    /// Manage virtual machines
+    #[command(subcommand)]
+    Vm(Vm),
+    /// Take, list, apply and remove snapshots
+    #[command(subcommand)]
+    Snapshot(Snapshot),
+    /// Watch and cancel jobs
+    #[command(subcommand)]
+    Job(Job),
+    /// Run a WQL query
+    ///
+    /// Example: rootvirt query "SELECT ElementName FROM Msvm_ComputerSystem WHERE EnabledState = 2"
+    Query {
+        /// The query
+        wql: String,
+    },
+    /// Print one instance by its object path
+    ///
+    /// Example: rootvirt get 'Msvm_ConcreteJob.InstanceID="..."'
+    Get {
+        /// Object path, in any form that WMI accepts
+        path: String,
+    },
+    /// Call a method
+    ///
+    /// Parameters are PARAM=VALUE; a reference is an object path, an array repeats the parameter,
+    /// an embedded instance is MOF or CIM-XML text (or @FILE that holds it).
+    Call {
+        /// Object path of the instance
+        path: String,
+        /// Method name
+        method: String,
+        /// PARAM=VALUE
+        #[arg(value_name = "PARAM=VALUE")]
+        parameters: Vec<String>,
+    },
+    /// Print a class: its properties and methods
+    Class {
+        /// Class name
+        name: String,
+        /// As MOF (the same as --format mof)
+        #[arg(long)]
+        mof: bool,
+    },
+}
+
+/// Options of `serve`.
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    /// CIM-XML over HTTP: HOST:PORT or off; port 0 takes any free port [default: 127.0.0.1:5988]
+    #[arg(long, value_name = "ADDRESS")]
+    pub cimxml: Option<String>,
+    /// CIM-XML over HTTPS: HOST:PORT or off [default: 127.0.0.1:5989]
+    #[arg(long, value_name = "ADDRESS")]
+    pub cimxml_tls: Option<String>,
+    /// What machines run on; auto takes KVM only after it has run a guest [default: auto]
+    #[arg(long, value_name = "auto|kvm|tcg")]
+    pub accelerator: Option<String>,
+    /// How many MiB of huge pages the service may set aside for guests' memory, which makes
+    /// snapshots faster; 0 leaves the host's pool as it is [default: 0]
+    #[arg(long, value_name = "MIB")]
+    pub huge_pages_limit: Option<u64>,
+    /// Settings file (TOML; the same names as the options); options given here win
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `account ...`; works on the data directory, whether or not the service runs.
+#[derive(Debug, Subcommand)]
+pub enum Account {
+    /// Make an account
+    Add {
+        /// Account name
+        name: String,
+        /// What it may do
+        #[arg(long, value_enum)]
+        role: Role,
+        /// File whose first line is the password
+        #[arg(long, value_name = "FILE")]
+        password_file: PathBuf,
+    },
+    /// List the accounts
+    List,
+    /// Remove an account
+    Remove {
+        /// Account name
+        name: String,
+    },
+    /// Change an account's password
+    Passwd {
+        /// Account name
+        name: String,
+        /// File whose first line is the new password
+        #[arg(long, value_name = "FILE")]
+        password_file: PathBuf,
+    },
+}
+
+/// What an account may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Everything
+    Administrator,
+    /// Change the state of machines, take and apply snapshots, read
+    Operator,
+    /// Read
+    Viewer,
+}
+
+/// `vm ...`
+#[derive(Debug, Subcommand)]
+pub enum Vm {
+    /// Define a machine with its disks
+    ///
+    /// The first disks go to the IDE controllers, the rest to a SCSI controller. Disk files stay
+    /// where they are; raw, qcow2, VHD and VHDX files work.
+    Create {
+        /// Name of the machine
+        name: String,
+        /// Memory: a number with M or G
+        #[arg(long, value_name = "SIZE", default_value = "512M")]
+        memory: String,
+        /// Number of virtual processors
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        processors: u32,
+        /// A disk file; may be given several times. scsi:FILE puts it on the SCSI controller
+        #[arg(long, value_name = "FILE")]
+        disk: Vec<String>,
+        /// An ISO image for a DVD drive
+        #[arg(long, value_name = "FILE")]
+        iso: Option<PathBuf>,
+        /// Unix socket that the first serial port listens on
+        #[arg(long, value_name = "SOCKET")]
+        serial: Option<PathBuf>,
+    },
+    /// List the machines
+    List,
+    /// Show a machine and its devices
+    Show(MachineArg),
+    /// Start, or restore from disk
+    Start(StateArg),
+    /// Turn off, as by pulling the plug
+    Stop(StateArg),
+    /// Ask the guest to shut down
+    Shutdown(StateArg),
+    /// Reset, as by the button
+    Reset(StateArg),
+    /// Make the guest stand still in memory
+    Pause(StateArg),
+    /// Let a paused guest go on
+    Resume(StateArg),
+    /// Save memory to disk and free it; start restores
+    Save(StateArg),
+    /// Delete a machine and its snapshots; its disk files stay
+    Delete(StateArg),
+}
+
+/// A machine by name or id.
+#[derive(Debug, Clone, Args)]
+pub struct MachineArg {
+    /// Name or id (GUID) of the machine
+    #[arg(value_name = "NAME")]
+    pub vm: String,
+}
+
+/// A machine whose state changes.
+#[derive(Debug, Clone, Args)]
+pub struct StateArg {
+    /// Name or id (GUID) of the machine
+    #[arg(value_name = "NAME")]
+    pub vm: String,
+    /// Print the job instead of waiting for it
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+/// `snapshot ...`
+#[derive(Debug, Subcommand)]
+pub enum Snapshot {
+    /// Take a snapshot; a running machine goes on running
+    Create {
+        /// Name or id of the machine
+        vm: String,
+        /// Name of the snapshot [default: the machine's name, date and time]
+        #[arg(long)]
+        name: Option<String>,
+        /// Print the job instead of waiting for it
+        #[arg(long, conflicts_with = "name")]
+        no_wait: bool,
+    },
+    /// List a machine's snapshots, oldest first
+    List(MachineArg),
+    /// Show a snapshot and its devices
+    Show(SnapshotArg),
+    /// Bring a machine that is off or saved back to a snapshot
+    Apply(SnapshotArg),
+    /// Remove a snapshot; those made after it stay
+    Remove {
+        #[command(flatten)]
+        which: SnapshotArg,
+        /// Remove all snapshots made after it, too
+        #[arg(long)]
+        tree: bool,
+        /// Print the job instead of waiting for it
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Give a snapshot another name
+    Rename {
+        #[command(flatten)]
+        which: SnapshotArg,
+        /// The new name
+        new_name: String,
+    },
+}
+
+/// A snapshot of a machine.
+#[derive(Debug, Clone, Args)]
+pub struct SnapshotArg {
+    /// Name or id of the machine
+    pub vm: String,
+    /// Name or id of the snapshot
+    pub snapshot: String,
+}
+
+/// `job ...`
+#[derive(Debug, Subcommand)]
+pub enum Job {
+    /// List the jobs: running, and ended in the last minutes
+    List,
+    /// Show a job, with its error
+    Show(JobArg),
+    /// Cancel a job; what it did is undone
+    Cancel(JobArg),
+}
+
+/// A job.
+#[derive(Debug, Clone, Args)]
+pub struct JobArg {
+    /// Id (GUID) of the job
+    pub id: String,
+}

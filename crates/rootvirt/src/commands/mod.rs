@@ -1,0 +1,8 @@
+//! The client commands: each a few CIM calls that any WMI client could make.
+
+pub mod account;
+pub mod generic;
+pub mod job;
+pub mod snapshot;
+pub mod text;
+pub mod vm;

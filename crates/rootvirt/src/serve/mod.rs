@@ -1,0 +1,185 @@
+//! `serve`: puts the parts together and runs until SIGTERM or SIGINT. Guests run on afterwards.
+
+mod authentication;
+mod certificate;
+mod settings;
+
+use crate::cli::{Global, Serve};
+use crate::failure::{Failure, chain};
+use authentication::CatalogAccounts;
+use cim_broker::Broker;
+use cim_broker::enumeration::{Enumerations, Limits};
+use cim_broker::interop::{Authentication, CommunicationMechanism, Product, Protocol, add_interop};
+use machines::Machines;
+use machines::accounts::Accounts;
+use serde_json::{Map, json};
+use settings::{Listen, Settings};
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use wire_cimxml::{HttpLimits, LocalAddress, Server, ServerConfig};
+
+/// How long requests under way may take to finish after SIGTERM.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Where clients on this host find the service, below the data directory.
+pub const LOCAL_SOCKET: &str = "run/rootvirt.sock";
+
+/// Runs the service.
+pub async fn run(global: &Global, options: &Serve) -> Result<(), Failure> {
+    let settings = Settings::resolve(global, options)?;
+    log_to_stderr();
+    // Before anything is started, so that a signal during start-up is not lost.
+    let mut stop = Stop::listen()?;
+    let machines = open_machines(&settings).await?;
+    let host_name = host_name();
+    let broker = Arc::new(object_manager(&host_name, &machines)?);
+    let enumerations = Arc::new(Enumerations::new(Limits::default()));
+    let server = bind(&settings, &host_name, &broker, &enumerations).await?;
+    report_ready(&server)?;
+    tracing::info!("ready");
+    stop.wait().await;
+    tracing::info!("stopping; the guests run on");
+    enumerations.stop();
+    server.shutdown(GRACE).await;
+    machines.close().await;
+    Ok(())
+}
+
+async fn open_machines(settings: &Settings) -> Result<Arc<Machines>, Failure> {
+    let installation = qemu::Installation::find()
+        .await
+        .map_err(|error| Failure::new(chain(&error)))?;
+    let verdict = qemu::accelerator::decide(&installation.system, settings.accelerator)
+        .await
+        .map_err(|error| Failure::new(chain(&error)))?;
+    tracing::info!(accelerator = ?verdict.accelerator, reason = %verdict.reason, "accelerator");
+    let config = machines::Config {
+        accelerator: verdict.accelerator.as_str().to_owned(),
+        accelerator_reason: verdict.reason,
+        huge_pages_limit_mib: settings.huge_pages_limit_mib,
+        ..machines::Config::new(&settings.data_dir)
+    };
+    Machines::open(config)
+        .await
+        .map_err(|error| Failure::new(chain(&error)).remedy(error.remedy()))
+}
+
+fn object_manager(host_name: &str, machines: &Arc<Machines>) -> Result<Broker, Failure> {
+    let mut broker = Broker::new(host_name);
+    msvm::register(&mut broker, machines.clone(), host_name)
+        .map_err(|error| Failure::new(chain(&error)))?;
+    let product = Product {
+        name: "rootvirt".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let mechanisms = [CommunicationMechanism {
+        name: "cimxml".to_owned(),
+        protocol: Protocol::CimXml,
+        authentication: vec![Authentication::Basic],
+    }];
+    add_interop(&mut broker, &product, &mechanisms).map_err(|error| Failure::new(chain(&error)))?;
+    Ok(broker)
+}
+
+async fn bind(
+    settings: &Settings,
+    host_name: &str,
+    broker: &Arc<Broker>,
+    enumerations: &Arc<Enumerations>,
+) -> Result<Server, Failure> {
+    let socket = settings.data_dir.join(LOCAL_SOCKET);
+    let mut listeners = vec![wire_cimxml::Listen::Unix(socket)];
+    if let Listen::At(address) = settings.cimxml {
+        listeners.push(wire_cimxml::Listen::Plain(address));
+    }
+    if let Listen::At(address) = settings.cimxml_tls {
+        let tls = certificate::server_config(&settings.data_dir, host_name)?;
+        listeners.push(wire_cimxml::Listen::Tls(address, tls));
+    }
+    let accounts =
+        Accounts::open(&settings.data_dir).map_err(|error| Failure::new(chain(&error)))?;
+    let config = ServerConfig {
+        listeners,
+        limits: HttpLimits::default(),
+        authenticator: Arc::new(CatalogAccounts::new(accounts)),
+        realm: "rootvirt".to_owned(),
+    };
+    Server::bind(config, broker.clone(), enumerations.clone())
+        .await
+        .map_err(|error| Failure::new(chain(&error)))
+}
+
+/// The contract's one line of JSON, once every listener accepts.
+fn report_ready(server: &Server) -> Result<(), Failure> {
+    let mut endpoints = Map::new();
+    for address in server.local_addresses() {
+        let (name, place) = match address {
+            LocalAddress::Plain(address) => ("cimxml", address.to_string()),
+            LocalAddress::Tls(address) => ("cimxml_tls", address.to_string()),
+            LocalAddress::Unix(path) => ("local", path.display().to_string()),
+        };
+        endpoints.insert(name.to_owned(), json!(place));
+    }
+    crate::output::write_out(&format!(
+        "{}\n",
+        json!({ "ready": true, "endpoints": endpoints })
+    ))
+}
+
+/// The host's name without domain, as `__SERVER` shows it.
+fn host_name() -> String {
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let short = name.split('.').next().unwrap_or_default();
+    if short.is_empty() {
+        "localhost".to_owned()
+    } else {
+        short.to_owned()
+    }
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ROOTVIRT_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter)
+        .init();
+}
+
+/// SIGTERM and SIGINT.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::new(format!("Signals cannot be received: {error}")))
+        };
+        Ok(Stop {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// The local socket of the service that runs on `data_dir`.
+pub fn local_socket(data_dir: &Path) -> std::path::PathBuf {
+    data_dir.join(LOCAL_SOCKET)
+}

@@ -1,0 +1,114 @@
+//! What `serve` runs with: its options, then the settings file, then the defaults.
+
+use crate::cli::{Global, Serve};
+use crate::failure::Failure;
+use serde::Deserialize;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+/// The settings file: TOML with the options' names.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    cimxml: Option<String>,
+    cimxml_tls: Option<String>,
+    accelerator: Option<String>,
+    huge_pages_limit: Option<u64>,
+}
+
+/// Where a listener listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listen {
+    /// Not at all.
+    Off,
+    /// Here.
+    At(SocketAddr),
+}
+
+/// Everything `serve` needs to know.
+#[derive(Debug)]
+pub struct Settings {
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// CIM-XML over HTTP.
+    pub cimxml: Listen,
+    /// CIM-XML over HTTPS.
+    pub cimxml_tls: Listen,
+    /// auto, kvm or tcg.
+    pub accelerator: qemu::accelerator::Choice,
+    /// How far the host's pool of huge pages may be grown, in MiB; 0 leaves it as it is.
+    pub huge_pages_limit_mib: u64,
+}
+
+impl Settings {
+    /// Merges options, file and defaults, and refuses what must not run.
+    pub fn resolve(global: &Global, options: &Serve) -> Result<Self, Failure> {
+        let file = match &options.config {
+            Some(path) => read_file(path)?,
+            None => File::default(),
+        };
+        let cimxml = listen(
+            "cimxml",
+            options.cimxml.as_ref().or(file.cimxml.as_ref()),
+            5988,
+        )?;
+        let cimxml_tls = listen(
+            "cimxml-tls",
+            options.cimxml_tls.as_ref().or(file.cimxml_tls.as_ref()),
+            5989,
+        )?;
+        if let Listen::At(address) = cimxml
+            && !address.ip().is_loopback()
+        {
+            return Err(Failure::usage(format!(
+                "--cimxml {address} would carry passwords in plain text over the network."
+            ))
+            .remedy("Use --cimxml-tls for addresses other than loopback."));
+        }
+        let accelerator = options.accelerator.clone().or(file.accelerator);
+        let accelerator = accelerator
+            .as_deref()
+            .unwrap_or("auto")
+            .parse()
+            .map_err(|error| Failure::usage(format!("--accelerator: {error}")))?;
+        let huge_pages_limit_mib = options
+            .huge_pages_limit
+            .or(file.huge_pages_limit)
+            .unwrap_or(0);
+        let data_dir = std::path::absolute(&global.data_dir).map_err(|error| {
+            Failure::usage(format!("--data-dir {}: {error}", global.data_dir.display()))
+        })?;
+        Ok(Settings {
+            data_dir,
+            cimxml,
+            cimxml_tls,
+            accelerator,
+            huge_pages_limit_mib,
+        })
+    }
+}
+
+fn read_file(path: &Path) -> Result<File, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("--config {}: {error}", path.display())))?;
+    toml::from_str(&text)
+        .map_err(|error| Failure::usage(format!("--config {}: {error}", path.display())))
+}
+
+fn listen(option: &str, text: Option<&String>, default_port: u16) -> Result<Listen, Failure> {
+    let Some(text) = text else {
+        return Ok(Listen::At(SocketAddr::from(([127, 0, 0, 1], default_port))));
+    };
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(Listen::Off);
+    }
+    text.to_socket_addrs()
+        .ok()
+        .and_then(|mut addresses| addresses.next())
+        .map(Listen::At)
+        .ok_or_else(|| {
+            Failure::usage(format!(
+                "--{option} {text}: this is neither HOST:PORT nor off."
+            ))
+        })
+}
