@@ -8,6 +8,7 @@
 mod apt;
 mod bench;
 mod check;
+mod demo;
 mod guest;
 mod process;
 mod setup;
@@ -27,6 +28,11 @@ struct Command {
 }
 
 const COMMANDS: &[Command] = &[
+    Command {
+        name: "demo",
+        usage: demo::USAGE,
+        run: demo::run,
+    },
     Command {
         name: "setup",
         usage: setup::USAGE,
