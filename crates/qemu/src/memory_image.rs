@@ -109,9 +109,16 @@ impl Header {
         put(72, &self.origin.qemu.micro.to_le_bytes());
         put(MACHINE_TYPE_AT, fitting(&self.origin.machine_type));
         put(PRODUCER_AT, fitting(&self.producer));
-        let (body, checksum) = page.split_at_mut(CHECKSUM_AT);
-        checksum.copy_from_slice(&xxh3_128(body).to_le_bytes());
+        let sum = Header::checksum(&page);
+        let (_, end) = page.split_at_mut(CHECKSUM_AT);
+        end.copy_from_slice(&sum);
         page
+    }
+
+    /// The checksum that belongs at the end of a header.
+    pub fn checksum(page: &[u8; HEADER_LENGTH]) -> [u8; 16] {
+        let (body, _) = page.split_at(CHECKSUM_AT);
+        xxh3_128(body).to_le_bytes()
     }
 
     /// Reads the first page of a file. The version is looked at first, so that a later format is
