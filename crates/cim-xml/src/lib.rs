@@ -4,7 +4,7 @@
 //! Not here: HTTP (`wire-cimxml`), what a request means (`cim-broker`).
 //!
 //! Start reading at [`request`] and [`response`] (whole messages) or [`embedded`] (an instance as
-//! the text of a string). Below them [`mod@reader`] turns untrusted bytes into elements, within
+//! the text of a string). Below them `reader` turns untrusted bytes into elements, within
 //! [`Limits`] and without ever building a tree; the modules named after what they hold (values,
 //! paths, instances, classes) have a `read_` and a `write_` function for each element.
 //!
@@ -22,7 +22,7 @@ mod error;
 mod instance;
 mod limits;
 mod path;
-pub mod reader;
+mod reader;
 pub mod request;
 pub mod response;
 mod value;

@@ -1,4 +1,4 @@
-//! The XML layer of reading: bytes to [`Tag`]s and text, within [`Limits`].
+//! The XML layer of reading: bytes to tags and text, within [`Limits`].
 //!
 //! A reader goes through the document once, from front to back, and holds no more of it than the
 //! element at hand. [`Reader::child`] gives the next child of the open element; each child must be
@@ -7,7 +7,7 @@
 //! predefined ones, a DTD's internal subset, and documents beyond the limits. Comments, processing
 //! instructions and a DOCTYPE are passed over.
 
-pub use crate::element::{Attribute, Element};
+use crate::element::{Attribute, Element};
 use crate::{ErrorKind, Limits, XmlError};
 use quick_xml::XmlVersion;
 use quick_xml::events::{BytesRef, BytesStart, Event};

@@ -148,9 +148,9 @@ fn pull(mut call: Call<'_>, kind: Kind, form: InstanceForm) -> Outcome {
     let batch = call
         .enumerations
         .pull(call.context, kind, &session, count)?;
-    // Whether Open was asked for class origins shows in the instances: it keeps only those it
-    // writes.
-    Ok(portion(batch, form, true))
+    // Open has left class origins in the instances only where it was asked for them; a query never
+    // is.
+    Ok(portion(batch, form, kind == Kind::InstancesWithPath))
 }
 
 pub(super) fn close_enumeration(mut call: Call<'_>) -> Outcome {

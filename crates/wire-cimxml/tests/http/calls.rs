@@ -300,3 +300,21 @@ async fn errors_are_told_apart() {
         assert!(matches!(refused, Err(ClientError::Url { .. })), "{url}");
     }
 }
+
+#[tokio::test]
+async fn long_answers_come_whole() {
+    let shop = shop(HttpLimits::default()).await;
+    let client = client(&shop).await;
+    let clerk = ObjectPath::of_instance("Shop_Clerk", [("Name", "Bob")]);
+    // In capitals this letter is one and a half times as long: more than goes out in one piece.
+    let note = "\u{149}".repeat(1_600_000);
+    let arguments = vec![(name("Note"), note.as_str().into())];
+    let answer = client
+        .invoke_method(&namespace(), &clerk, &name("Order"), arguments)
+        .await
+        .unwrap();
+    assert_eq!(
+        answer.get("Note").as_str(),
+        Some(note.to_uppercase().as_str())
+    );
+}

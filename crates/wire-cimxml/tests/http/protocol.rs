@@ -401,3 +401,38 @@ async fn a_host_that_is_the_start_of_a_namespace_is_understood() {
                  NAME=\"shop\"/></LOCALNAMESPACEPATH><INSTANCENAME CLASSNAME=\"Shop_Shelf\">";
     assert!(reply.body.contains(there), "{}", reply.body);
 }
+
+#[tokio::test]
+async fn class_origins_are_told_only_when_asked_for() {
+    let shop = shop(HttpLimits::default()).await;
+    let few = text_parameter("MaxObjectCount", "1");
+    let origin = text_parameter("IncludeClassOrigin", "true");
+    let book = class_parameter("Shop_Book");
+    let query = text_parameter("FilterQueryLanguage", "WQL")
+        + &text_parameter("FilterQuery", "SELECT * FROM Shop_Book");
+    for (open, pull, parameters, wanted) in [
+        (
+            "OpenEnumerateInstances",
+            "PullInstancesWithPath",
+            book.clone(),
+            false,
+        ),
+        (
+            "OpenEnumerateInstances",
+            "PullInstancesWithPath",
+            book + &origin,
+            true,
+        ),
+        ("OpenQueryInstances", "PullInstances", query, false),
+    ] {
+        let opened = ask(shop.address, open, &(parameters + &few)).await.body;
+        let start = opened.find("\"EnumerationContext\"").expect("a context");
+        let context = opened[start..].split(['<', '>']).nth(3).expect("its text");
+        let next = text_parameter("EnumerationContext", context) + &few;
+        let pulled = ask(shop.address, pull, &next).await.body;
+        for answer in [opened.as_str(), &pulled] {
+            assert!(answer.contains("<INSTANCE "), "{answer}");
+            assert_eq!(answer.contains("CLASSORIGIN="), wanted, "{open}: {answer}");
+        }
+    }
+}
