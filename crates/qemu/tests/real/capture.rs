@@ -212,12 +212,13 @@ async fn the_wrong_order_is_torn_and_refused() {
     let watch = PauseWatch::new(process.qmp());
     process.stop().await.unwrap();
     process.switch_overlays(&switches).await.unwrap();
+    // Too early: the disks are frozen, the memory is not. (Between here and the counting of pages
+    // QEMU would sometimes be quick enough.)
+    process.cont().await.unwrap();
     process
         .begin_background_snapshot(receiver.socket())
         .await
         .unwrap();
-    // Too early: QEMU has not yet fixed the instant.
-    process.cont().await.unwrap();
     process.wait_migration(PATIENCE).await.unwrap();
     let verdict = watch.judge(true).await;
     assert!(
