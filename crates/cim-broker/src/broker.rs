@@ -69,6 +69,9 @@ pub struct InvokeResult {
     pub return_value: (Type, Value),
     /// Every declared output parameter, nulls included, in declared order.
     pub out: Vec<Property>,
+    /// What an error code among return values means in this case; see
+    /// [`MethodOutcome::explanation`](crate::MethodOutcome).
+    pub explanation: Option<String>,
 }
 
 /// Something that was registered does not fit the classes of its namespace.

@@ -159,6 +159,7 @@ impl Broker {
         Ok(InvokeResult {
             return_value: (method.return_type, return_value),
             out,
+            explanation: outcome.explanation,
         })
     }
 

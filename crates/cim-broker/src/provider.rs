@@ -51,6 +51,9 @@ pub struct MethodOutcome {
     pub return_value: Value,
     /// Output parameters by name.
     pub out: Vec<(Name, Value)>,
+    /// When the return value is an error code: what happened, why and what to do, in words. A code
+    /// alone tells a person too little; wires carry this where their protocol has room for it.
+    pub explanation: Option<String>,
 }
 
 /// What is wrong with one argument of a method call.

@@ -81,11 +81,19 @@ impl Provider for HyperV {
         fault: &ArgumentFault,
     ) -> Result<MethodOutcome, CimError> {
         tracing::info!(%class, %method, reason = %fault.error, "bad argument");
-        Ok(returning(code::INVALID_PARAMETER))
+        Ok(MethodOutcome {
+            explanation: Some(fault.error.message.clone()),
+            ..returning(code::INVALID_PARAMETER)
+        })
     }
 
     fn access_denied(&self, class: &Name, method: &Name) -> Result<MethodOutcome, CimError> {
         tracing::info!(%class, %method, "access denied");
-        Ok(returning(code::ACCESS_DENIED))
+        Ok(MethodOutcome {
+            explanation: Some(format!(
+                "The account may not call {class}.{method}. Use an account whose role allows it."
+            )),
+            ..returning(code::ACCESS_DENIED)
+        })
     }
 }

@@ -32,6 +32,8 @@ pub struct Reply {
     pub code: u32,
     /// Its output parameters.
     pub out: Vec<Property>,
+    /// What an error code means in this case, in the service's words.
+    explanation: Option<String>,
 }
 
 impl Service {
@@ -191,6 +193,7 @@ impl Service {
             method: method.to_owned(),
             code,
             out: answer.out,
+            explanation: answer.explanation,
         })
     }
 
@@ -213,22 +216,20 @@ impl Service {
         self.invoke(path, method, arguments).await
     }
 
-    /// What to do about a failed job, from its `Msvm_Error`.
-    pub async fn job_remedy(&self, job: &ObjectPath) -> Option<String> {
-        let reply = self.invoke(job, "GetError", Vec::new()).await.ok()?;
-        let error = reply.out.iter().find(|out| out.name.is("Error"))?;
-        let instance = match &error.value {
-            Value::Instance(instance) => (**instance).clone(),
-            Value::String(text) => cim_xml::embedded::parse_instance(text).ok()?,
-            _ => return None,
-        };
-        match instance.get("RecommendedActions")? {
-            Value::Array(actions) => {
-                let texts: Vec<&str> = actions.iter().filter_map(Value::as_str).collect();
-                (!texts.is_empty()).then(|| texts.join(" "))
-            }
-            _ => None,
-        }
+    /// What this service measured of a job and says of its failure.
+    pub async fn job_statistics(&self, id: &str) -> Option<Instance> {
+        let id = text::wql_string(id);
+        let wql = format!("SELECT * FROM Rootvirt_JobStatistics WHERE InstanceID = {id}");
+        self.query(&wql).await.ok()?.into_iter().next()
+    }
+
+    /// What this service measured of a machine's snapshots, in any order.
+    pub async fn snapshot_statistics(&self, machine: &str) -> Result<Vec<Instance>, Failure> {
+        let machine = text::wql_string(machine);
+        self.query(&format!(
+            "SELECT * FROM Rootvirt_SnapshotStatistics WHERE SystemName = {machine}"
+        ))
+        .await
     }
 
     /// Waits until a machine is off.
@@ -260,8 +261,11 @@ impl Reply {
         }
     }
 
-    /// What a return code means, as Hyper-V documents it.
+    /// What a return code means: in the service's words, else as Hyper-V documents it.
     pub fn failure(&self) -> Failure {
+        if let Some(explanation) = &self.explanation {
+            return Failure::new(format!("{}: {explanation} ({})", self.method, self.code));
+        }
         let meaning = match self.code {
             32768 => "it failed",
             32769 => "access is denied",

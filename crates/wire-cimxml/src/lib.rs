@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+mod explanation;
 mod operations;
 mod server;
 

@@ -143,6 +143,7 @@ impl Provider for Fleet {
     ) -> Result<MethodOutcome, CimError> {
         match method.as_str() {
             "Ping" => Ok(MethodOutcome {
+                explanation: None,
                 return_value: Value::Uint32(0),
                 out: vec![(Name::new("Answer"), Value::from("here"))],
             }),
@@ -154,6 +155,7 @@ impl Provider for Fleet {
                     _ => Vec::new(),
                 };
                 Ok(MethodOutcome {
+                    explanation: None,
                     return_value: Value::Uint32(4096),
                     out,
                 })
@@ -164,11 +166,13 @@ impl Provider for Fleet {
                 self.finished.fetch_add(1, Ordering::SeqCst);
                 self.entered.notify_one();
                 Ok(MethodOutcome {
+                    explanation: None,
                     return_value: Value::Uint32(0),
                     out: Vec::new(),
                 })
             }
             "Break" => Ok(MethodOutcome {
+                explanation: None,
                 return_value: Value::from("not a number"),
                 out: Vec::new(),
             }),
@@ -188,6 +192,7 @@ impl Provider for Fleet {
         // Like Hyper-V: what cannot be read is a return code; the rest is the protocol's.
         match fault.kind {
             ArgumentFaultKind::Embedded => Ok(MethodOutcome {
+                explanation: None,
                 return_value: Value::Uint32(32773),
                 out: Vec::new(),
             }),
@@ -203,6 +208,7 @@ impl Provider for Fleet {
             ));
         }
         Ok(MethodOutcome {
+            explanation: None,
             return_value: Value::Uint32(32769),
             out: Vec::new(),
         })

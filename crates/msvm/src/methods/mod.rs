@@ -217,6 +217,7 @@ pub(crate) fn returning(code: u32) -> MethodOutcome {
     MethodOutcome {
         return_value: Value::Uint32(code),
         out: Vec::new(),
+        explanation: None,
     }
 }
 
@@ -271,6 +272,7 @@ impl Host {
             Ok(answer) => MethodOutcome {
                 return_value: Value::Uint32(answer.code),
                 out: answer.out,
+                explanation: None,
             },
             Err(refusal) => {
                 tracing::info!(
@@ -282,7 +284,10 @@ impl Host {
                     reason = %refusal.text,
                     "method refused"
                 );
-                returning(refusal.code)
+                MethodOutcome {
+                    explanation: Some(refusal.text),
+                    ..returning(refusal.code)
+                }
             }
         }
     }

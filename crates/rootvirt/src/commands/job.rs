@@ -71,7 +71,7 @@ async fn follow(service: &Service, path: &ObjectPath, wait: Wait) -> Result<(), 
             Some(2..=5) => tokio::time::sleep(POLL).await,
             _ => {
                 bar.finish_and_clear();
-                return Err(job_failure(service, path, &job).await);
+                return Err(job_failure(service, &job).await);
             }
         }
     }
@@ -88,17 +88,23 @@ fn progress_bar(wait: Wait) -> ProgressBar {
     bar
 }
 
-/// A failed job's own words: `ErrorDescription` says what and why, `Msvm_Error` what to do.
-async fn job_failure(service: &Service, path: &ObjectPath, job: &Instance) -> Failure {
-    let what = text::string(job, "ErrorDescription")
-        .or_else(|| text::string(job, "ErrorSummaryDescription"))
-        .unwrap_or("The job failed and gave no reason.");
+/// A failed job in words: what happened, why, and what to do.
+async fn job_failure(service: &Service, job: &Instance) -> Failure {
     let code = text::number(job, "ErrorCode").unwrap_or(0);
-    let failure = Failure::new(format!("{what} (error {code})"));
-    match service.job_remedy(path).await {
-        Some(remedy) => failure.remedy(remedy),
-        None => failure,
-    }
+    let id = text::string(job, "InstanceID").unwrap_or_default();
+    let statistics = service.job_statistics(id).await;
+    let said = |name| {
+        statistics
+            .as_ref()
+            .and_then(|known| text::string(known, name))
+    };
+    let what = match (said("What"), said("Why")) {
+        (Some(what), Some(why)) => format!("{what} {why}"),
+        _ => text::string(job, "ErrorDescription")
+            .unwrap_or("The job failed and gave no reason.")
+            .to_owned(),
+    };
+    Failure::new(format!("{what} (error {code})")).remedy(said("Remedy").unwrap_or_default())
 }
 
 /// Runs one `job` command.

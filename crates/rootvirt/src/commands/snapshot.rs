@@ -69,7 +69,10 @@ async fn create(
         rename(service, path, &snapshot, name).await?;
         snapshot = service.get(text::path_of(&snapshot)?).await?;
     }
-    output::record(&row(&snapshot), format)
+    output::record(
+        &row(&snapshot, &statistics(service, &snapshot).await?),
+        format,
+    )
 }
 
 /// The snapshots of a machine, oldest first.
@@ -112,29 +115,41 @@ async fn find(service: &Service, which: &SnapshotArg) -> Result<(Instance, Insta
     }
 }
 
-/// A snapshot as the contract prints it. The figures that CIM's classes have no property for
-/// (pause, time to durable, bytes) stand in the snapshot's `Notes`-independent measurement text,
-/// see [`Service::measurements`].
-fn row(snapshot: &Instance) -> Map<String, serde_json::Value> {
+/// A snapshot as the contract prints it; the times and sizes come from `Rootvirt_SnapshotStatistics`,
+/// because Hyper-V's classes have no property for them.
+fn row(snapshot: &Instance, statistics: &[Instance]) -> Map<String, serde_json::Value> {
+    let instance_id = text::string(snapshot, "InstanceID");
+    let own = statistics
+        .iter()
+        .find(|one| text::string(one, "InstanceID") == instance_id);
+    let milliseconds = |name| {
+        let micros = own.and_then(|own| text::number(own, name))?;
+        Some(micros as f64 / 1000.0)
+    };
     let mut row = Map::new();
-    let id = text::string(snapshot, "InstanceID").map(text::configuration_guid);
     row.insert("name".into(), text::json_of(snapshot, "ElementName"));
-    row.insert("id".into(), json!(id));
+    row.insert(
+        "id".into(),
+        json!(instance_id.map(text::configuration_guid)),
+    );
     row.insert("parent".into(), text::parent_of(snapshot));
     row.insert("created".into(), text::json_of(snapshot, "CreationTime"));
+    row.insert("pause_ms".into(), json!(milliseconds("Pause")));
+    row.insert("durable_ms".into(), json!(milliseconds("TimeToDurable")));
+    row.insert(
+        "stored_bytes".into(),
+        json!(own.and_then(|own| text::number(own, "StoredBytes"))),
+    );
     row.insert("notes".into(), text::json_of(snapshot, "Notes"));
-    for key in ["PauseMilliseconds", "DurableMilliseconds", "StoredBytes"] {
-        row.insert(
-            match key {
-                "PauseMilliseconds" => "pause_ms",
-                "DurableMilliseconds" => "durable_ms",
-                _ => "stored_bytes",
-            }
-            .into(),
-            text::json_of(snapshot, key),
-        );
-    }
     row
+}
+
+/// The statistics of the machine that `snapshot` belongs to.
+async fn statistics(service: &Service, snapshot: &Instance) -> Result<Vec<Instance>, Failure> {
+    match text::string(snapshot, "SystemName") {
+        Some(machine) => service.snapshot_statistics(machine).await,
+        None => Ok(Vec::new()),
+    }
 }
 
 async fn list(service: &Service, which: &MachineArg, format: Format) -> Result<(), Failure> {
@@ -148,8 +163,13 @@ async fn list(service: &Service, which: &MachineArg, format: Format) -> Result<(
         ("id", "ID"),
         ("parent", "PARENT"),
     ]);
-    for snapshot in snapshots(service, text::path_of(&machine)?).await? {
-        rows.push(row(&snapshot));
+    let snapshots = snapshots(service, text::path_of(&machine)?).await?;
+    let statistics = match snapshots.first() {
+        Some(first) => statistics(service, first).await?,
+        None => Vec::new(),
+    };
+    for snapshot in &snapshots {
+        rows.push(row(snapshot, &statistics));
     }
     rows.print(format)
 }
@@ -164,7 +184,8 @@ async fn show(service: &Service, which: &SnapshotArg, format: Format) -> Result<
                 .collect::<Vec<_>>(),
         );
     }
-    let mut row = row(&snapshot);
+    let statistics = statistics(service, &snapshot).await?;
+    let mut row = row(&snapshot, &statistics);
     row.insert("devices".into(), text::devices(&resources));
     output::record(&row, format)
 }

@@ -169,6 +169,7 @@ impl Provider for Shop {
     ) -> Result<MethodOutcome, CimError> {
         match method.as_str() {
             "Motto" => Ok(MethodOutcome {
+                explanation: None,
                 return_value: "Read <more>".into(),
                 out: vec![],
             }),
@@ -186,6 +187,7 @@ impl Provider for Shop {
                 let copies = arguments.get("Copies").as_u64().unwrap_or(1);
                 let count = copies * u64::try_from(books.len()).unwrap_or(0);
                 Ok(MethodOutcome {
+                    explanation: None,
                     return_value: Value::Uint32(4096),
                     out: vec![
                         (Name::new("Ordered"), Value::Array(ordered.collect())),

@@ -24,6 +24,8 @@ pub struct Answer {
     pub return_value: Value,
     /// The output parameters that the server sent.
     pub out: Vec<Property>,
+    /// What an error code in `return_value` means in this case, where the server says it.
+    pub explanation: Option<String>,
 }
 
 impl Answer {
@@ -354,10 +356,11 @@ impl Client {
             target,
             arguments,
         };
-        let result = self.extrinsic(call).await?;
+        let (result, explanation) = self.extrinsic(call).await?;
         Ok(Answer {
             return_value: result.return_value.map_or(Value::Null, |(_, value)| value),
             out: result.parameters,
+            explanation,
         })
     }
 }

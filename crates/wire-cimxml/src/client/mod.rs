@@ -80,31 +80,38 @@ impl Client {
     pub async fn intrinsic(&self, call: IntrinsicCall) -> Result<IntrinsicResult, ClientError> {
         let wanted = call.operation.clone();
         match self.exchange(Request::Intrinsic(call)).await? {
-            Response::Intrinsic { operation, outcome } if operation == wanted => Ok(outcome?),
+            (Response::Intrinsic { operation, outcome }, _) if operation == wanted => Ok(outcome?),
             _ => Err(ClientError::unexpected(&wanted)),
         }
     }
 
-    async fn extrinsic(&self, call: MethodCall) -> Result<MethodResult, ClientError> {
+    async fn extrinsic(
+        &self,
+        call: MethodCall,
+    ) -> Result<(MethodResult, Option<String>), ClientError> {
         let wanted = call.method.clone();
         match self.exchange(Request::Extrinsic(call)).await? {
-            Response::Extrinsic { method, outcome } if method == wanted => Ok(outcome?),
+            (Response::Extrinsic { method, outcome }, explanation) if method == wanted => {
+                Ok((outcome?, explanation))
+            }
             _ => Err(ClientError::unexpected(wanted.as_str())),
         }
     }
 
-    async fn exchange(&self, request: Request) -> Result<Response, ClientError> {
+    async fn exchange(&self, request: Request) -> Result<(Response, Option<String>), ClientError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed).to_string();
         let headers = transport::CimHeaders::of(&request);
         let text = RequestMessage::single(id.as_str(), request).encode();
         let exchange = self.transport.exchange(headers, text);
-        let body = tokio::time::timeout(self.time, exchange)
+        let (body, explanation) = tokio::time::timeout(self.time, exchange)
             .await
             .map_err(|_| ClientError::Timeout { after: self.time })??;
         let message = ResponseMessage::decode(&body, Limits::RESPONSE)?;
         let mut responses = message.responses.into_iter();
         match (responses.next(), responses.next()) {
-            (Some(response), None) if message.id == id && !message.batch => Ok(response),
+            (Some(response), None) if message.id == id && !message.batch => {
+                Ok((response, explanation))
+            }
             _ => Err(ClientError::unexpected("the message")),
         }
     }

@@ -2,6 +2,7 @@
 //! requests, and one request over it.
 
 use super::{ClientError, Trust};
+use crate::explanation;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use cim::Namespace;
@@ -140,7 +141,7 @@ impl Transport {
         &self,
         headers: CimHeaders,
         text: String,
-    ) -> Result<Bytes, ClientError> {
+    ) -> Result<(Bytes, Option<String>), ClientError> {
         let request = self.request(&headers, text)?;
         let mut connection = self.connection.lock().await;
         let (sender, response) = match connection.take() {
@@ -171,7 +172,11 @@ impl Transport {
         };
         *connection = Some(sender);
         match parts.status {
-            StatusCode::OK => Ok(body),
+            StatusCode::OK => {
+                let header = parts.headers.get(explanation::HEADER);
+                let explanation = header.and_then(|value| value.to_str().ok());
+                Ok((body, explanation.and_then(explanation::decode)))
+            }
             StatusCode::UNAUTHORIZED => Err(ClientError::Unauthorized),
             status => {
                 let token = parts.headers.get("cimerror");

@@ -8,12 +8,12 @@ use cim_xml::response::MethodResult;
 use std::sync::Arc;
 
 /// Calls a method. Types of arguments are the broker's business; a parameter given twice has no
-/// meaning that it could find.
+/// meaning that it could find. Gives the answer, and what an error code in it means in words.
 pub(super) async fn invoke(
     broker: &Broker,
     context: &Context,
     call: MethodCall,
-) -> Result<MethodResult, CimError> {
+) -> Result<(MethodResult, Option<String>), CimError> {
     let mut target = call.target;
     place::localize(broker, &mut target);
     let namespace = target
@@ -57,10 +57,11 @@ pub(super) async fn invoke(
             parameter.ty.kind = CimType::Object;
         }
     }
-    Ok(MethodResult {
+    let answer = MethodResult {
         return_value: Some(result.return_value),
         parameters,
-    })
+    };
+    Ok((answer, result.explanation))
 }
 
 fn declared(

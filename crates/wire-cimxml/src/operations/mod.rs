@@ -47,24 +47,29 @@ impl Operations {
         }
     }
 
-    /// Answers one request. Only a task that panicked or was cut off is an error here.
+    /// Answers one request, with what is to be said beside the answer: what an error code that a
+    /// method returned means. Only a task that panicked or was cut off is an error here.
     pub(crate) async fn answer(
         &self,
         context: &Context,
         request: Request,
-    ) -> Result<Response, JoinError> {
+    ) -> Result<(Response, Option<String>), JoinError> {
         match request {
             Request::Extrinsic(call) => {
                 let method = call.method.clone();
-                let outcome = methods::invoke(&self.broker, context, call).await;
-                Ok(Response::Extrinsic { method, outcome })
+                let (outcome, explanation) =
+                    match methods::invoke(&self.broker, context, call).await {
+                        Ok((answer, explanation)) => (Ok(answer), explanation),
+                        Err(error) => (Err(error), None),
+                    };
+                Ok((Response::Extrinsic { method, outcome }, explanation))
             }
             Request::Intrinsic(call) => {
                 let (this, context) = (self.clone(), context.clone());
                 tokio::task::spawn_blocking(move || {
                     let operation = call.operation.clone();
                     let outcome = this.intrinsic(&context, call);
-                    Response::Intrinsic { operation, outcome }
+                    (Response::Intrinsic { operation, outcome }, None)
                 })
                 .await
             }

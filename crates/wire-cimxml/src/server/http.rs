@@ -7,6 +7,7 @@
 use super::Shared;
 use super::authentication::Identity;
 use super::headers::{self, Prefix};
+use crate::explanation;
 use cim_broker::{Context, Role};
 use cim_xml::request::{RequestMessage, Versions};
 use cim_xml::response::ResponseMessage;
@@ -266,7 +267,9 @@ async fn respond(session: &Session, request: Request<Incoming>, started: Instant
     }
     let (parts, mut body) = request.into_parts();
     match read_and_work(session, &parts, &mut body).await {
-        Ok((prefix, text)) => success(&prefix, text, started.elapsed()),
+        Ok((prefix, text, explanation)) => {
+            success(&prefix, text, explanation.as_deref(), started.elapsed())
+        }
         Err(refusal) => {
             tracing::debug!(?refusal, "refused");
             let expects = parts.headers.contains_key(header::EXPECT);
@@ -306,7 +309,7 @@ async fn read_and_work(
     session: &Session,
     parts: &hyper::http::request::Parts,
     body: &mut Incoming,
-) -> Result<(Prefix, Bytes), Refusal> {
+) -> Result<(Prefix, Bytes, Option<String>), Refusal> {
     if parts.method != Method::POST && parts.method.as_str() != "M-POST" {
         return Err(Refusal::MethodNotAllowed);
     }
@@ -325,9 +328,9 @@ async fn read_and_work(
     if !headers::agree(&prefix, &parts.headers, &message) {
         return Err(Refusal::HeaderMismatch);
     }
-    let text = work(&session.shared, context, message).await?;
+    let (text, explanation) = work(&session.shared, context, message).await?;
     drop(permit);
-    Ok((prefix, text))
+    Ok((prefix, text, explanation))
 }
 
 fn check_headers(prefix: &Prefix, headers: &hyper::HeaderMap) -> Result<(), Refusal> {
@@ -437,22 +440,27 @@ async fn work(
     shared: &Shared,
     context: Context,
     message: RequestMessage,
-) -> Result<Bytes, Refusal> {
+) -> Result<(Bytes, Option<String>), Refusal> {
     let names: Vec<&str> = message.requests.iter().map(|r| r.name()).collect();
     tracing::Span::current().record("operation", names.join(" "));
     let mut responses = Vec::with_capacity(message.requests.len());
+    let mut explanations = Vec::new();
     for request in message.requests {
-        let response = shared.operations.answer(&context, request).await;
-        responses.push(response.map_err(broken)?);
+        let answer = shared.operations.answer(&context, request).await;
+        let (response, explanation) = answer.map_err(broken)?;
+        responses.push(response);
+        explanations.extend(explanation);
     }
     let response = ResponseMessage {
         id: message.id,
         batch: message.batch,
         responses,
     };
-    tokio::task::spawn_blocking(move || Bytes::from(response.encode()))
+    let text = tokio::task::spawn_blocking(move || Bytes::from(response.encode()))
         .await
-        .map_err(broken)
+        .map_err(broken)?;
+    let explanation = (!explanations.is_empty()).then(|| explanations.join(" "));
+    Ok((text, explanation))
 }
 
 /// A task that panicked or was cut off by shutdown.
@@ -461,7 +469,7 @@ fn broken(error: tokio::task::JoinError) -> Refusal {
     Refusal::Internal
 }
 
-fn success(prefix: &Prefix, text: Bytes, elapsed: Duration) -> Answer {
+fn success(prefix: &Prefix, text: Bytes, explanation: Option<&str>, elapsed: Duration) -> Answer {
     let body = if text.len() > CHUNK_ABOVE {
         Either::Right(Chunks { rest: text })
     } else {
@@ -477,6 +485,13 @@ fn success(prefix: &Prefix, text: Bytes, elapsed: Duration) -> Answer {
     set(&mut answer, &prefix.apply("cimoperation"), "MethodResponse");
     let micros = elapsed.as_micros().to_string();
     set(&mut answer, "wbemserverresponsetime", &micros);
+    if let Some(explanation) = explanation {
+        set(
+            &mut answer,
+            explanation::HEADER,
+            &explanation::encode(explanation),
+        );
+    }
     if prefix.is_extended() {
         set(&mut answer, "ext", "");
     }
