@@ -143,6 +143,10 @@ pub enum Error {
     // Snapshots.
     #[error("There is no disk layer {0}.")]
     NoSuchLayer(LayerId),
+    #[error("The file {} of a disk is missing.", .0.display())]
+    LayerFileMissing(PathBuf),
+    #[error("The memory of the virtual machine cannot be captured: {reason}.")]
+    NotCapturable { reason: String },
     #[error("The virtual machine already has {limit} snapshots.")]
     TooManySnapshots { limit: usize },
     #[error("The snapshot was refused because the guest ran on between its disks and its memory.")]
@@ -166,6 +170,8 @@ pub enum Error {
     NoQemu(#[from] qemu::installation::InstallationError),
 
     // The service.
+    #[error("The virtual machine's owner did not answer within {millis} ms.")]
+    NoAnswer { millis: u128 },
     #[error("The data directory {} is in use by the process {pid}.", .path.display())]
     Locked { path: PathBuf, pid: u32 },
     #[error("The data directory {} belongs to another user.", .0.display())]
@@ -498,6 +504,18 @@ impl Error {
                 "The catalog does not know a disk layer that it refers to.",
                 "Restore the data directory from a backup.",
             ),
+            Error::LayerFileMissing(_) => (
+                "LayerFileMissing",
+                "Every file of a disk's chain must be there; this one was moved or deleted, or its \
+                 file system is not mounted.",
+                "Put the file back where it was.",
+            ),
+            Error::NotCapturable { .. } => (
+                "NotCapturable",
+                "QEMU keeps a machine's memory in while it has such a device; disks in the VHD and \
+                 VHDX formats are among them.",
+                "Turn the virtual machine off first, or convert the disk to qcow2.",
+            ),
             Error::DamagedImage { .. } => (
                 "DamagedImage",
                 "The file is not what was recorded when it was written.",
@@ -534,6 +552,12 @@ impl Error {
                 "Qemu",
                 "QEMU refused or failed; its own words are in the message.",
                 "Read the message and the virtual machine's log.",
+            ),
+            Error::NoAnswer { .. } => (
+                "NoAnswer",
+                "It is held up by its files or by QEMU. The request was withdrawn; if it was \
+                 already being looked at, it may still be carried out.",
+                "Look at the virtual machine and its jobs, then repeat the request.",
             ),
             Error::Locked { .. } => (
                 "Locked",

@@ -43,6 +43,8 @@ pub struct Config {
     pub huge_pages_limit_mib: u64,
     /// How long a guest may take to shut down.
     pub shutdown_patience: Duration,
+    /// How long a machine's owner may take to answer a request. What takes longer is a job.
+    pub answer_patience: Duration,
 }
 
 impl Config {
@@ -54,6 +56,7 @@ impl Config {
             accelerator_reason: "asked for".into(),
             huge_pages_limit_mib: 0,
             shutdown_patience: Duration::from_secs(120),
+            answer_patience: Duration::from_secs(60),
         }
     }
 }
@@ -64,6 +67,7 @@ pub struct Machines {
     host: Arc<Host>,
     owners: RwLock<HashMap<MachineId, mpsc::Sender<Message>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    answer_patience: Duration,
 }
 
 impl Machines {
@@ -108,6 +112,7 @@ impl Machines {
             host,
             owners: RwLock::default(),
             tasks: Mutex::default(),
+            answer_patience: config.answer_patience,
         });
         for work in all {
             machines.adopt(work);
@@ -482,12 +487,22 @@ impl Machines {
             None => Error::NoSuchMachine(id),
             Some(_) => Error::ServiceStopping,
         };
-        if owner.send(message).await.is_err() {
-            let mut owners = self.owners.write().unwrap_or_else(PoisonError::into_inner);
-            owners.remove(&id);
-            return Err(gone());
-        }
-        answer.await.unwrap_or_else(|_| Err(gone()))
+        let exchange = async {
+            if owner.send(message).await.is_err() {
+                let mut owners = self.owners.write().unwrap_or_else(PoisonError::into_inner);
+                owners.remove(&id);
+                return Err(gone());
+            }
+            answer.await.unwrap_or_else(|_| Err(gone()))
+        };
+        // Giving up drops the place for the answer, which withdraws a request still in the queue.
+        tokio::time::timeout(self.answer_patience, exchange)
+            .await
+            .unwrap_or_else(|_| {
+                Err(Error::NoAnswer {
+                    millis: self.answer_patience.as_millis(),
+                })
+            })
     }
 
     async fn audit(&self, actor: &Actor, verb: &str, target: String, result: String) {

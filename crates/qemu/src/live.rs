@@ -297,6 +297,21 @@ impl Process {
         }
     }
 
+    /// Why QEMU would refuse to give the guest's memory out, in its own words; nothing if it would
+    /// not. Disks in some formats are such a reason, wherever in a chain they stand.
+    pub async fn migration_blockers(&self, patience: Duration) -> Result<Vec<String>, QmpError> {
+        let qmp = self.qmp();
+        let reply = qmp
+            .execute_within("query-migrate", json!({}), patience)
+            .await?;
+        let reasons = reply.get("blocked-reasons").and_then(Value::as_array);
+        Ok(reasons
+            .into_iter()
+            .flatten()
+            .filter_map(|reason| reason.as_str().map(str::to_owned))
+            .collect())
+    }
+
     /// How far the migration has come.
     pub async fn migration(&self) -> Result<Migration, QmpError> {
         let reply = self.qmp().execute("query-migrate", json!({})).await?;

@@ -28,6 +28,9 @@ pub const LOG_FILE: &str = "qemu.log";
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(120);
 /// How long a monitor may take to greet when we reconnect.
 const GREETING_PATIENCE: Duration = Duration::from_secs(5);
+/// How long QEMU may take to say whether the guest runs. It knows without looking, so one that
+/// takes longer is stuck, and whoever asks must not be held up with it.
+const STATUS_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a killed process may take to go.
 const KILL_PATIENCE: Duration = Duration::from_secs(30);
 /// How much of the log is shown.
@@ -294,7 +297,10 @@ impl Process {
 
     /// Whether the guest runs.
     pub async fn status(&self) -> Result<RunState, QmpError> {
-        let reply = self.qmp.execute("query-status", json!({})).await?;
+        let qmp = &self.qmp;
+        let reply = qmp
+            .execute_within("query-status", json!({}), STATUS_PATIENCE)
+            .await?;
         let status = reply.get("status").and_then(Value::as_str);
         status
             .map(RunState::parse)

@@ -227,6 +227,10 @@ impl Owner {
     }
 
     async fn answer(&mut self, message: Message) {
+        if message.reply.is_closed() {
+            // The caller was told that there was no answer in time.
+            return;
+        }
         self.stop_tidying().await;
         let answer = match (&self.running, &mut self.work) {
             (Some(running), _) => self.refuse_busy(running, &message.request),
@@ -278,7 +282,20 @@ impl Owner {
                 let ids = work.record.tree(id);
                 return self.begin(&actor, decision, Some(id), Operation::Remove(ids));
             }
-            Request::Destroy | Request::State(_) | Request::CreateSnapshot => {
+            Request::CreateSnapshot => {
+                snapshot_create::check(work).await?;
+                return self.begin(
+                    &actor,
+                    decision,
+                    None,
+                    Operation::Verb(JobKind::CreateSnapshot),
+                );
+            }
+            Request::State(StateRequest::Save) => {
+                snapshot_create::check_capturable(work).await?;
+                return self.begin(&actor, decision, None, Operation::Verb(JobKind::Save));
+            }
+            Request::Destroy | Request::State(_) => {
                 if let Decision::Job(kind) = decision {
                     return self.begin(&actor, decision, None, Operation::Verb(kind));
                 }

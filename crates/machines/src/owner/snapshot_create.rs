@@ -5,7 +5,7 @@
 //! sending memory; wait until memory is captured; go on. Nothing in between waits for a disk.
 
 use super::merge;
-use super::record::Record;
+use super::record::{Record, layers_of};
 use super::work::{Work, blocking, node, qemu_layer};
 use crate::catalog::{DurableState, Image, Layer, SnapshotRow};
 use crate::error::Error;
@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 
 /// How long fixing the instant may take before the guest runs on without a snapshot.
 const CAPTURE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long QEMU may take for a question that it answers from memory.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// How often progress is looked at.
 const TICK: Duration = Duration::from_millis(50);
 /// Room that must be left for anything but memory.
@@ -35,7 +37,7 @@ const SLACK: u64 = 64 << 20;
 /// Takes a snapshot.
 pub(crate) async fn create(work: &mut Work, job: &JobHandle) -> Result<(), Error> {
     let begun = Instant::now();
-    check(work)?;
+    check(work).await?;
     let mut plan = plan(work);
     work.show_activity(Some(Activity::CreatingSnapshot));
     work.begin(job, "create.intent", &Plan::Create(plan.clone()))
@@ -54,7 +56,7 @@ pub(crate) async fn create(work: &mut Work, job: &JobHandle) -> Result<(), Error
 }
 
 /// What can be refused before anything is touched.
-fn check(work: &Work) -> Result<(), Error> {
+pub(super) async fn check(work: &Work) -> Result<(), Error> {
     if work.record.snapshots.len() >= limits::MOST_SNAPSHOTS {
         return Err(Error::TooManySnapshots {
             limit: limits::MOST_SNAPSHOTS,
@@ -78,10 +80,44 @@ fn check(work: &Work) -> Result<(), Error> {
             });
         }
     }
-    if work.record.body.state == DurableState::Running {
-        work.process()?;
+    let layers = layers_of(&work.record.settings).flat_map(|top| work.record.chain(top));
+    for layer in layers {
+        if !tokio::fs::try_exists(&layer.path).await.unwrap_or(false) {
+            return Err(Error::LayerFileMissing(layer.path.clone()));
+        }
     }
-    Ok(())
+    if work.record.body.state != DurableState::Running {
+        return Ok(());
+    }
+    // The stream is taken into memory first, all of it or as much as the receiver holds.
+    let ring = u64::try_from(RING_LIMIT).unwrap_or(u64::MAX);
+    let needed = memory.min(ring) >> 20;
+    let (_, there) = files::host_memory_mib();
+    if there < needed {
+        return Err(Error::InsufficientMemory { needed, there });
+    }
+    check_capturable(work).await
+}
+
+/// Whether QEMU would give the memory of a running machine out.
+pub(super) async fn check_capturable(work: &Work) -> Result<(), Error> {
+    if !matches!(
+        work.record.body.state,
+        DurableState::Running | DurableState::Paused
+    ) {
+        return Ok(());
+    }
+    let blockers = work
+        .process()?
+        .migration_blockers(ANSWER_PATIENCE)
+        .await
+        .map_err(Error::qemu("Asking whether memory can be captured"))?;
+    if blockers.is_empty() {
+        return Ok(());
+    }
+    Err(Error::NotCapturable {
+        reason: blockers.join("; "),
+    })
 }
 
 fn plan(work: &Work) -> CreatePlan {
