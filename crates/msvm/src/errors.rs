@@ -193,8 +193,9 @@ pub const TABLE: &[(&str, Codes)] = &[
     // Snapshots.
     ("TooManySnapshots", FAILED),
     ("TornSnapshot", FAILED),
-    ("ImageNotWritten", FAILED),
     ("NoSuchLayer", UNAVAILABLE),
+    ("LayerFileMissing", UNAVAILABLE),
+    ("NotCapturable", UNSUPPORTED),
     ("DamagedImage", UNAVAILABLE),
     ("DamagedManifest", UNAVAILABLE),
     // The guest and QEMU.
@@ -203,6 +204,7 @@ pub const TABLE: &[(&str, Codes)] = &[
     ("NoQemu", UNAVAILABLE),
     ("Qemu", UNAVAILABLE),
     // The service.
+    ("NoAnswer", TIMED_OUT),
     ("Locked", UNAVAILABLE),
     ("ForeignDataDirectory", UNAVAILABLE),
     ("CatalogOpen", UNAVAILABLE),
@@ -220,4 +222,59 @@ pub fn codes(name: &str) -> Codes {
         .iter()
         .find(|(known, _)| *known == name)
         .map_or(FAILED, |(_, codes)| *codes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// The sources that give causes their names. They are read as text, because an enum whose
+    /// variants hold data cannot be walked: a name is a literal alone on its line, the first of the
+    /// three that explain a cause.
+    const SOURCES: [&str; 2] = [
+        include_str!("../../machines/src/error.rs"),
+        include_str!("../../machines/src/catalog/mod.rs"),
+    ];
+
+    fn names_in(source: &str) -> impl Iterator<Item = &str> {
+        source.lines().filter_map(|line| {
+            let name = line.trim().strip_prefix('"')?.strip_suffix("\",")?;
+            let is_name = name.starts_with(|c: char| c.is_ascii_uppercase())
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            is_name.then_some(name)
+        })
+    }
+
+    #[test]
+    fn every_cause_is_in_the_table_and_nothing_else() {
+        let causes: BTreeSet<_> = SOURCES.into_iter().flat_map(names_in).collect();
+        let table: BTreeSet<_> = TABLE.iter().map(|(name, _)| *name).collect();
+        assert!(causes.len() > 50, "{causes:?}");
+        assert_eq!(table, causes);
+        assert_eq!(
+            TABLE.len(),
+            table.len(),
+            "a cause stands in the table twice"
+        );
+    }
+
+    #[test]
+    fn a_cause_has_the_code_that_clients_know() {
+        for (name, v1) in [
+            ("AlreadyInState", 32775),
+            ("WrongState", 32775),
+            ("Busy", 32774),
+            ("NotCapturable", 32770),
+            ("NoAnswer", 32772),
+            ("InsufficientMemory", 32778),
+            ("LayerFileMissing", 32777),
+            ("TooManySnapshots", 32768),
+            ("ForeignSnapshot", 32773),
+        ] {
+            let codes = codes(name);
+            assert_eq!((codes.v1, u32::from(codes.job)), (v1, v1), "{name}");
+        }
+        assert_eq!(codes("a cause of a later version"), FAILED);
+    }
 }

@@ -33,7 +33,8 @@ const fn state(state: &JobState) -> u16 {
     match state {
         JobState::Running => 4,
         JobState::Completed => 7,
-        JobState::Cancelled(_) => 8,
+        // Killed, which is what clients ask for, and the only end besides 7 that some tolerate.
+        JobState::Cancelled(_) => 9,
         JobState::Failed(_) => 10,
     }
 }

@@ -85,8 +85,10 @@ impl Lookup<'_> {
 
     /// Whether `property` may have the value `text`.
     fn admits(&self, property: &str, text: &str) -> bool {
-        self.text(property)
-            .is_none_or(|wanted| wanted == text || wanted.to_lowercase() == text.to_lowercase())
+        self.text(property).is_none_or(|wanted| {
+            wanted.eq_ignore_ascii_case(text)
+                || (!wanted.is_ascii() && wanted.to_lowercase() == text.to_lowercase())
+        })
     }
 }
 
@@ -98,14 +100,15 @@ impl Host {
         machines
     }
 
-    /// Every snapshot's configuration, sorted by GUID.
-    fn all_snapshots(&self, of: &[Arc<Machine>]) -> Vec<Configuration> {
-        let mut found: Vec<_> = of
+    /// The configurations of snapshots that may satisfy the query, sorted by GUID.
+    fn snapshots_of(&self, machines: &[Arc<Machine>], lookup: &Lookup<'_>) -> Vec<Configuration> {
+        let mut found: Vec<_> = machines
             .iter()
             .flat_map(|machine| {
                 machine
                     .snapshots
                     .iter()
+                    .filter(|snapshot| lookup.admits("ElementName", &snapshot.settings.name))
                     .map(|snapshot| (snapshot.id, machine.clone(), snapshot.clone()))
             })
             .collect();
@@ -225,12 +228,12 @@ impl Host {
             };
         }
         let machines = self.machines_of(lookup, "SystemName");
-        let snapshots = self.all_snapshots(&machines);
+        let snapshots = self.snapshots_of(&machines, lookup);
         machines
             .into_iter()
+            .filter(|machine| lookup.admits("ElementName", &machine.settings.name))
             .map(Configuration::Active)
             .chain(snapshots)
-            .filter(|of| lookup.admits("ElementName", &of.settings().name))
             .collect()
     }
 

@@ -140,6 +140,7 @@ impl Host {
     }
 
     pub(super) fn service_settings_instance(&self) -> Result<Instance, CimError> {
+        let root = self.machines.data_dir().display().to_string();
         self.named(subject::SERVICE_SETTINGS, |new| {
             new.set("Caption", "Virtual System Management Service")
                 .set(
@@ -148,6 +149,7 @@ impl Host {
                 )
                 .set("ElementName", "Virtual System Management Service")
                 .set("InstanceID", subject::service_settings_id(&self.name))
+                .set("DefaultExternalDataRoot", root.as_str())
                 // The range that network ports get their addresses from.
                 .set("MinimumMacAddress", "00155D000000")
                 .set("MaximumMacAddress", "00155DFFFFFF")

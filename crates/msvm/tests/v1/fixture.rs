@@ -75,10 +75,14 @@ impl Answer {
 
 impl Fixture {
     pub async fn new() -> Fixture {
+        Fixture::with(|_| {}).await
+    }
+
+    pub async fn with(adapt: impl FnOnce(&mut Config)) -> Fixture {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let machines = Machines::open(Config::new(folder.path().join("data")))
-            .await
-            .expect("machines");
+        let mut config = Config::new(folder.path().join("data"));
+        adapt(&mut config);
+        let machines = Machines::open(config).await.expect("machines");
         let mut broker = Broker::new(HOST);
         msvm::register(&mut broker, machines.clone(), HOST).expect("the namespace");
         Fixture {
@@ -286,4 +290,26 @@ pub fn text<'a>(instance: &'a Instance, property: &str) -> &'a str {
     instance
         .str(property)
         .unwrap_or_else(|| panic!("{property} of {} is no text", instance.class))
+}
+
+/// The processes of machines outlive whoever started them; tests leave none behind.
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        for machine in self.machines.all() {
+            if let Some(process) = &machine.process {
+                signal(process.pid, "KILL");
+            }
+        }
+    }
+}
+
+/// Sends a signal to a process of a machine.
+pub fn signal(pid: u32, name: &str) {
+    let sent = std::process::Command::new("kill")
+        .args(["-s", name, &pid.to_string()])
+        .status();
+    assert!(
+        sent.is_ok_and(|status| status.success()),
+        "kill -s {name} {pid}"
+    );
 }

@@ -1,0 +1,271 @@
+//! Machines that run (without a guest system): devices, states, and the causes that make a snapshot
+//! impossible, each with its return code.
+
+use crate::fixture::{Answer, Fixture, changed, path, reference, signal, text};
+use cim::{Instance, Value};
+use cim_broker::Role;
+use std::time::Duration;
+
+const GENERIC: &str = "Msvm_ResourceAllocationSettingData";
+
+impl Fixture {
+    /// A small machine with a disk.
+    async fn small(&self, disk: &str) -> Instance {
+        let machine = self.define("web01").await;
+        let memory = self.resources(&self.settings(&machine), "Msvm_MemorySettingData");
+        let size = changed(&memory[0], &[("VirtualQuantity", 64u64.into())]);
+        let answer = self
+            .call(
+                "ModifyVirtualSystemResources",
+                &[
+                    ("ComputerSystem", reference(&machine)),
+                    ("ResourceSettingData", Value::Array(vec![size])),
+                ],
+            )
+            .await;
+        assert_eq!(answer.code, 0);
+        self.add_ide_disk(&machine, disk).await;
+        machine
+    }
+
+    async fn request(&self, machine: &Instance, state: u16) -> Answer {
+        let arguments = [("RequestedState", state.into())];
+        self.call_as(
+            Role::Operator,
+            path(machine),
+            "RequestStateChange",
+            &arguments,
+        )
+        .await
+    }
+
+    /// Brings a machine to a state; answers the job.
+    async fn bring(&self, machine: &Instance, state: u16) -> Instance {
+        let answer = self.request(machine, state).await;
+        assert_eq!(answer.code, 4096);
+        let job = self.finished(&answer.path("Job")).await;
+        assert_eq!(job.value("JobState").as_u16(), Some(7), "{job:?}");
+        job
+    }
+
+    async fn create_snapshot(&self, machine: &Instance) -> Answer {
+        self.call(
+            "CreateVirtualSystemSnapshot",
+            &[("SourceSystem", reference(machine))],
+        )
+        .await
+    }
+
+    /// The code of an attempt that is refused, which must have left nothing.
+    async fn refused(&self, machine: &Instance) -> u32 {
+        let before = self.machines.jobs().len();
+        let answer = self.create_snapshot(machine).await;
+        assert!(answer.out("Job").is_null(), "{answer:?}");
+        assert!(answer.out("SnapshotSettingData").is_null());
+        assert_eq!(self.machines.jobs().len(), before);
+        answer.code
+    }
+
+    fn pid(&self, machine: &Instance) -> u32 {
+        let now = self.get(path(machine));
+        now.value("ProcessID").as_u32().expect("a process")
+    }
+
+    fn enabled_state(&self, machine: &Instance) -> Option<u16> {
+        self.get(path(machine)).value("EnabledState").as_u16()
+    }
+}
+
+#[tokio::test]
+async fn a_running_machine_has_devices_and_changes_states() {
+    let fixture = Fixture::new().await;
+    let machine = fixture.small("disk.raw").await;
+    let job = fixture.bring(&machine, 2).await;
+    assert_eq!(
+        text(&job, "Description"),
+        "Initializing and Starting Virtual Machine"
+    );
+    assert_eq!(fixture.enabled_state(&machine), Some(2));
+    assert_eq!(fixture.request(&machine, 2).await.code, 32775);
+
+    let devices = fixture.associators(&machine, "Msvm_SystemDevice", "");
+    for class in [
+        "Msvm_Processor",
+        "Msvm_Memory",
+        "Msvm_DiskDrive",
+        "Msvm_LogicalDisk",
+        "Msvm_Keyboard",
+        "Msvm_ShutdownComponent",
+    ] {
+        let of_class = devices
+            .iter()
+            .filter(|device| device.class.is(class))
+            .count();
+        assert_eq!(of_class, 1, "{class}");
+    }
+    let schema = fixture
+        .broker
+        .schema(&fixture.namespace)
+        .expect("the schema");
+    for device in &devices {
+        let class = schema.class(&device.class).expect("a class");
+        let ours: Vec<_> = device.properties.iter().map(|p| (&p.name, p.ty)).collect();
+        let declared: Vec<_> = class.properties.iter().map(|p| (&p.name, p.ty)).collect();
+        assert_eq!(ours, declared);
+        assert_eq!(&fixture.get(path(device)), device);
+    }
+    // A drive leads to the settings it is made from, and to what is in it.
+    let drive = devices
+        .iter()
+        .find(|device| device.class.is("Msvm_DiskDrive"))
+        .expect("a drive");
+    let made_from = fixture.associators(drive, "Msvm_SettingsDefineState", GENERIC);
+    assert_eq!(text(&made_from[0], "InstanceID"), text(drive, "DeviceID"));
+    let medium = fixture.associators(drive, "Msvm_MediaPresent", "Msvm_LogicalDisk");
+    assert!(text(&medium[0], "Name").ends_with("disk.raw"));
+    let process = fixture.one("SELECT * FROM Rootvirt_Process");
+    assert_eq!(
+        process.value("ProcessID").as_u32(),
+        Some(fixture.pid(&machine))
+    );
+    assert_eq!(text(&process, "Accelerator"), "tcg");
+
+    let job = fixture.bring(&machine, 32768).await;
+    assert_eq!(text(&job, "Description"), "Pausing Virtual Machine");
+    assert_eq!(fixture.enabled_state(&machine), Some(32768));
+    assert_eq!(
+        fixture.associators(&machine, "", "Msvm_ShutdownComponent"),
+        []
+    );
+    assert_eq!(fixture.refused(&machine).await, 32775);
+    fixture.bring(&machine, 2).await;
+    let job = fixture.bring(&machine, 3).await;
+    assert_eq!(text(&job, "Description"), "Turning Off Virtual Machine");
+    assert_eq!(fixture.associators(&machine, "Msvm_SystemDevice", ""), []);
+}
+
+#[tokio::test]
+async fn a_disk_that_cannot_be_captured_is_not_supported() {
+    let fixture = Fixture::new().await;
+    let image = fixture.folder.path().join("disk.vhdx");
+    let made = std::process::Command::new("qemu-img")
+        .args(["create", "-q", "-f", "vhdx"])
+        .arg(&image)
+        .arg("8M")
+        .status();
+    assert!(made.is_ok_and(|status| status.success()));
+    let machine = fixture.small("other.raw").await;
+    let drive = fixture.template(GENERIC, "Microsoft Synthetic Disk Drive");
+    let controllers = fixture.resources(&fixture.settings(&machine), GENERIC);
+    let second = controllers
+        .iter()
+        .filter(|resource| {
+            resource.str("ResourceSubType") == Some("Microsoft Emulated IDE Controller")
+        })
+        .nth(1)
+        .expect("a second controller");
+    let parent = path(second).to_string();
+    let drive = fixture
+        .add(&machine, &drive, &[("Parent", parent.into())])
+        .await;
+    let medium = fixture.template(GENERIC, "Microsoft Virtual Hard Disk");
+    let connection = Value::from([image.to_str().expect("a text")]);
+    let parent = path(&drive).to_string();
+    fixture
+        .add(
+            &machine,
+            &medium,
+            &[("Parent", parent.into()), ("Connection", connection)],
+        )
+        .await;
+    fixture.bring(&machine, 2).await;
+    assert_eq!(fixture.refused(&machine).await, 32770);
+    assert_eq!(fixture.request(&machine, 32769).await.code, 32770);
+    assert_eq!(fixture.enabled_state(&machine), Some(2));
+    fixture.bring(&machine, 3).await;
+    // Off, nothing has to be captured.
+    assert_eq!(fixture.create_snapshot(&machine).await.code, 4096);
+}
+
+#[tokio::test]
+async fn a_machine_whose_qemu_does_not_answer_is_not_available() {
+    let fixture = Fixture::new().await;
+    let machine = fixture.small("disk.raw").await;
+    fixture.bring(&machine, 2).await;
+    let pid = fixture.pid(&machine);
+    signal(pid, "STOP");
+    let code = fixture.refused(&machine).await;
+    signal(pid, "CONT");
+    assert_eq!(code, 32777);
+}
+
+#[tokio::test]
+async fn an_owner_that_does_not_answer_in_time_is_a_timeout() {
+    let patience = Duration::from_millis(500);
+    let fixture = Fixture::with(|config| config.answer_patience = patience).await;
+    let machine = fixture.small("disk.raw").await;
+    fixture.bring(&machine, 2).await;
+    let pid = fixture.pid(&machine);
+    signal(pid, "STOP");
+    let code = fixture.refused(&machine).await;
+    signal(pid, "CONT");
+    assert_eq!(code, 32772);
+}
+
+#[tokio::test]
+async fn a_machine_with_a_missing_file_is_not_available() {
+    let fixture = Fixture::new().await;
+    let machine = fixture.small("disk.raw").await;
+    std::fs::remove_file(fixture.folder.path().join("disk.raw")).expect("the disk");
+    assert_eq!(fixture.refused(&machine).await, 32777);
+
+    // Starting it is a job, which fails and says why in every way that clients ask.
+    let answer = fixture.request(&machine, 2).await;
+    assert_eq!(answer.code, 4096);
+    let job = fixture.finished(&answer.path("Job")).await;
+    assert_eq!(job.value("JobState").as_u16(), Some(10));
+    assert_ne!(job.value("ErrorCode").as_u16(), Some(0));
+    let summary = text(&job, "ErrorSummaryDescription");
+    assert!(text(&job, "ErrorDescription").starts_with(summary));
+    let error = fixture
+        .call_as(Role::Viewer, path(&job), "GetError", &[])
+        .await;
+    let error = cim_xml::embedded::parse_instance(error.out("Error").as_str().expect("a text"))
+        .expect("an instance");
+    assert!(error.class.is("Msvm_Error"));
+    assert_eq!(error.str("Message"), Some(summary));
+    let errors = fixture
+        .call_as(Role::Viewer, path(&job), "GetErrorEx", &[])
+        .await;
+    let errors = errors.out("Errors").as_array().expect("a list").to_vec();
+    assert_eq!(errors.len(), 1);
+    let formatted = fixture
+        .call("FormatError", &[("Errors", Value::Array(errors))])
+        .await;
+    assert_eq!(formatted.out("ErrorMessage").as_str(), Some(summary));
+}
+
+#[tokio::test]
+async fn a_busy_machine_is_in_use_and_its_job_can_be_cancelled() {
+    let fixture = Fixture::new().await;
+    let machine = fixture.small("disk.raw").await;
+    fixture.bring(&machine, 2).await;
+    let answer = fixture.create_snapshot(&machine).await;
+    assert_eq!(answer.code, 4096);
+    let second = fixture.create_snapshot(&machine).await;
+    assert_eq!(second.code, 32774);
+    assert!(second.out("Job").is_null());
+    fixture.finished(&answer.path("Job")).await;
+    assert_eq!(fixture.enabled_state(&machine), Some(2));
+}
+
+#[tokio::test]
+async fn a_machine_has_at_most_fifty_snapshots() {
+    let fixture = Fixture::new().await;
+    let machine = fixture.define("web01").await;
+    for _ in 0..50 {
+        let answer = fixture.create_snapshot(&machine).await;
+        fixture.finished(&answer.path("Job")).await;
+    }
+    assert_eq!(fixture.refused(&machine).await, 32768);
+}
