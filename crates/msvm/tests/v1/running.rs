@@ -246,7 +246,7 @@ async fn a_machine_with_a_missing_file_is_not_available() {
 }
 
 #[tokio::test]
-async fn a_busy_machine_is_in_use_and_its_job_can_be_cancelled() {
+async fn a_busy_machine_is_in_use() {
     let fixture = Fixture::new().await;
     let machine = fixture.small("disk.raw").await;
     fixture.bring(&machine, 2).await;
