@@ -254,10 +254,10 @@ impl Accounts {
         // The verifier is part of the fingerprint: a changed password is not remembered.
         let fingerprint = self.fingerprint(&folded, &verifier, password);
         let remembered = self.memory().get(&folded).copied();
-        if let Some(there) = remembered.filter(|r| known && r.fingerprint == fingerprint) {
-            if there.role == read_role(&role)? {
-                return Ok(Some(there.role));
-            }
+        if let Some(there) = remembered.filter(|r| known && r.fingerprint == fingerprint)
+            && there.role == read_role(&role)?
+        {
+            return Ok(Some(there.role));
         }
         let parsed = PasswordHash::new(&verifier).map_err(|e| AccountError::Hash(e.to_string()))?;
         let right = Argon2::default()

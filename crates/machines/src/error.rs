@@ -174,6 +174,10 @@ pub enum Error {
     NoAnswer { millis: u128 },
     #[error("The data directory {} is in use by the process {pid}.", .path.display())]
     Locked { path: PathBuf, pid: u32 },
+    #[error("The data directory {} holds snapshots, but no catalog.", .0.display())]
+    CatalogLost(PathBuf),
+    #[error("The data directory {} has a catalog already.", .0.display())]
+    CatalogThere(PathBuf),
     #[error("The data directory {} belongs to another user.", .0.display())]
     ForeignDataDirectory(PathBuf),
     #[error(transparent)]
@@ -563,6 +567,17 @@ impl Error {
                 "Locked",
                 "One service at a time may use a data directory.",
                 "Stop the other service, or use another directory.",
+            ),
+            Error::CatalogLost(_) => (
+                "CatalogLost",
+                "The database file is gone; going on without it would take the snapshots' files \
+                 for leftovers.",
+                "Restore the file from a backup, or rebuild it from the snapshots' manifests.",
+            ),
+            Error::CatalogThere(_) => (
+                "CatalogThere",
+                "A catalog is rebuilt only where there is none.",
+                "Move the catalog's files away first, if they are really of no use.",
             ),
             Error::ForeignDataDirectory(_) => (
                 "ForeignDataDirectory",

@@ -24,6 +24,7 @@ pub mod model;
 mod opening;
 mod orphans;
 mod owner;
+mod rebuild;
 mod recovery;
 pub mod request;
 pub mod saga;

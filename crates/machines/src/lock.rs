@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 const FILE_NAME: &str = "lock";
 
@@ -38,8 +39,25 @@ pub(crate) fn prepare(data_dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// How long a service that is just ending may keep the lock (or a program that it is just
+/// starting, which inherits it for a moment).
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Takes the lock as soon as it is free, or tells who has it.
+pub(crate) async fn take_soon(data_dir: &Path) -> Result<DataLock, Error> {
+    let began = Instant::now();
+    loop {
+        match take(data_dir) {
+            Err(Error::Locked { .. }) if began.elapsed() < PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
 /// Takes the lock, or tells who has it.
-pub(crate) fn take(data_dir: &Path) -> Result<DataLock, Error> {
+fn take(data_dir: &Path) -> Result<DataLock, Error> {
     let path = data_dir.join(FILE_NAME);
     let failed = || Error::io("Locking", &path);
     let mut file = OpenOptions::new()

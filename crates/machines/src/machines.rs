@@ -12,6 +12,7 @@ use crate::opening;
 use crate::owner::record::Record;
 use crate::owner::work::Work;
 use crate::owner::{self, Answer, Message, Request};
+use crate::rebuild;
 use crate::request::{
     Actor, GlobalChange, NewDevice, ResourceChange, SettingsChange, StateRequest,
 };
@@ -75,7 +76,23 @@ impl Machines {
     /// every unfinished saga before it returns.
     pub async fn open(config: Config) -> Result<Arc<Machines>, Error> {
         lock::prepare(&config.data_dir)?;
-        let taken = lock::take(&config.data_dir)?;
+        let taken = lock::take_soon(&config.data_dir).await?;
+        rebuild::refuse_lost(&config.data_dir)?;
+        Self::open_locked(config, taken).await
+    }
+
+    /// Makes a lost catalog again from the manifests of the snapshots, then opens. Snapshots come
+    /// back whole; a machine comes back with the settings of its newest snapshot and, where their
+    /// files are found, with the disks that it wrote to last. Machines without a snapshot, accounts
+    /// and jobs do not come back.
+    pub async fn rebuild(config: Config) -> Result<Arc<Machines>, Error> {
+        lock::prepare(&config.data_dir)?;
+        let taken = lock::take_soon(&config.data_dir).await?;
+        rebuild::rebuild(&config.data_dir).await?;
+        Self::open_locked(config, taken).await
+    }
+
+    async fn open_locked(config: Config, taken: lock::DataLock) -> Result<Arc<Machines>, Error> {
         let accelerator = match config.accelerator.as_str() {
             "kvm" => Accelerator::Kvm,
             "tcg" => Accelerator::Tcg,
@@ -291,8 +308,8 @@ impl Machines {
         id: SnapshotId,
         change: SettingsChange,
     ) -> Result<(), Error> {
-        let machine = self.machine_of(id)?;
         let request = Request::SnapshotSettings(id, change);
+        let machine = self.machine_of(actor, id, &request).await?;
         self.ask(actor, machine, request).await.map(drop)
     }
 
@@ -353,17 +370,15 @@ impl Machines {
         id: MachineId,
         snapshot: SnapshotId,
     ) -> Result<JobId, Error> {
-        if self.machine(id).is_none() {
-            return Err(Error::NoSuchMachine(id));
-        }
-        if self.machine_of(snapshot)? != id {
-            return Err(Error::ForeignSnapshot {
+        let request = Request::ApplySnapshot(snapshot);
+        if self.machine(id).is_some() && self.machine_of(actor, snapshot, &request).await? != id {
+            let cause = Error::ForeignSnapshot {
                 snapshot,
                 machine: id,
-            });
+            };
+            return self.refuse(actor, &request, snapshot, cause).await;
         }
-        self.ask_job(actor, id, Request::ApplySnapshot(snapshot))
-            .await
+        self.ask_job(actor, id, request).await
     }
 
     /// Removes a snapshot; its children become children of its parent.
@@ -372,9 +387,9 @@ impl Machines {
         actor: &Actor,
         snapshot: SnapshotId,
     ) -> Result<JobId, Error> {
-        let machine = self.machine_of(snapshot)?;
-        self.ask_job(actor, machine, Request::RemoveSnapshot(snapshot))
-            .await
+        let request = Request::RemoveSnapshot(snapshot);
+        let machine = self.machine_of(actor, snapshot, &request).await?;
+        self.ask_job(actor, machine, request).await
     }
 
     /// The snapshot and all its descendants.
@@ -383,9 +398,9 @@ impl Machines {
         actor: &Actor,
         snapshot: SnapshotId,
     ) -> Result<JobId, Error> {
-        let machine = self.machine_of(snapshot)?;
-        self.ask_job(actor, machine, Request::RemoveSnapshotTree(snapshot))
-            .await
+        let request = Request::RemoveSnapshotTree(snapshot);
+        let machine = self.machine_of(actor, snapshot, &request).await?;
+        self.ask_job(actor, machine, request).await
     }
 
     /// Asks a job to stop and undo what it did; returns when it has ended or cannot be cancelled.
@@ -423,11 +438,34 @@ impl Machines {
         &self.host.data_dir
     }
 
-    fn machine_of(&self, snapshot: SnapshotId) -> Result<MachineId, Error> {
-        let found = self.snapshot(snapshot);
-        found
-            .map(|(machine, _)| machine.id)
-            .ok_or(Error::NoSuchSnapshot(snapshot))
+    /// Whose snapshot it is; that it is nobody's is a refusal like any other.
+    async fn machine_of(
+        &self,
+        actor: &Actor,
+        snapshot: SnapshotId,
+        request: &Request,
+    ) -> Result<MachineId, Error> {
+        match self.snapshot(snapshot) {
+            Some((machine, _)) => Ok(machine.id),
+            None => {
+                let cause = Error::NoSuchSnapshot(snapshot);
+                self.refuse(actor, request, snapshot, cause).await
+            }
+        }
+    }
+
+    /// A refusal before any owner is asked.
+    async fn refuse<T>(
+        &self,
+        actor: &Actor,
+        request: &Request,
+        target: SnapshotId,
+        cause: Error,
+    ) -> Result<T, Error> {
+        let result = cause.code().to_owned();
+        self.audit(actor, request.name(), target.to_string(), result)
+            .await;
+        Err(cause)
     }
 
     /// Gives a machine to an owner of its own.

@@ -101,7 +101,7 @@ async fn settle_saga(work: &mut Work, row: &JournalRow, job: &JobHandle) -> Resu
         }
         Plan::Save(plan) => {
             if let Ok(process) = work.process() {
-                let _ = process.cancel_migration().await;
+                snapshot_create::stop_sending(&process).await;
             }
             undo_save(work, &plan).await;
             Err(Error::ServiceRestarted)

@@ -29,7 +29,7 @@ pub(crate) enum Happening {
 }
 
 /// The next thing that happens; never, without a guest.
-pub(crate) async fn next(work: &mut Option<Work>) -> Happening {
+pub(crate) async fn next(work: Option<&mut Work>) -> Happening {
     let Some(Work {
         guest: Some(guest),
         record,

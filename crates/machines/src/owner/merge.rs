@@ -7,7 +7,7 @@
 //! - A disk given by a client takes back what lies over it only while the machine is off.
 
 use super::record::Record;
-use super::snapshot_create::point;
+use super::snapshot_create::{point, stop_sending};
 use super::work::{Work, block_job, blocking, node};
 use crate::catalog::{Change, Layer};
 use crate::error::Error;
@@ -213,9 +213,7 @@ pub(crate) async fn fold_new_layers(
     let Ok(process) = work.process() else {
         return fold_dead(work, plan).await;
     };
-    if let Err(cause) = process.cancel_migration().await {
-        tracing::debug!(%cause, "no migration to cancel");
-    }
+    stop_sending(&process).await;
     let active: Vec<_> = match process.block_devices().await {
         Ok(devices) => devices
             .into_iter()

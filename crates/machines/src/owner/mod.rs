@@ -113,7 +113,7 @@ struct Running {
     /// Merges for tidiness have no job.
     job: Option<JobHandle>,
     stop: Option<tokio::sync::watch::Sender<bool>>,
-    task: JoinHandle<Work>,
+    task: JoinHandle<Box<Work>>,
 }
 
 /// A machine's owner.
@@ -121,7 +121,7 @@ struct Owner {
     id: MachineId,
     host: Arc<Host>,
     inbox: mpsc::Receiver<Message>,
-    work: Option<Work>,
+    work: Option<Box<Work>>,
     running: Option<Running>,
 }
 
@@ -129,25 +129,25 @@ struct Owner {
 pub(crate) fn spawn(work: Work) -> (mpsc::Sender<Message>, JoinHandle<()>) {
     let (sender, inbox) = mpsc::channel(QUEUE);
     work.publish();
-    let owner = Owner {
+    let mut owner = Owner {
         id: work.record.id,
         host: work.host.clone(),
         inbox,
-        work: Some(work),
+        work: Some(Box::new(work)),
         running: None,
     };
+    owner.tidy();
     (sender, tokio::spawn(owner.run()))
 }
 
 enum Next {
     Message(Option<Message>),
-    Finished(Result<Work, tokio::task::JoinError>),
+    Finished(Result<Box<Work>, tokio::task::JoinError>),
     Guest(Happening),
 }
 
 impl Owner {
     async fn run(mut self) {
-        self.tidy();
         loop {
             let next = self.next().await;
             match next {
@@ -183,12 +183,12 @@ impl Owner {
             biased;
             outcome = finished(running) => Next::Finished(outcome),
             message = inbox.recv() => Next::Message(message),
-            happening = guest_watch::next(work) => Next::Guest(happening),
+            happening = guest_watch::next(work.as_deref_mut()) => Next::Guest(happening),
         }
     }
 
     /// The operation has ended and gives the machine back. Answers whether there still is one.
-    async fn take_back(&mut self, outcome: Result<Work, tokio::task::JoinError>) -> bool {
+    async fn take_back(&mut self, outcome: Result<Box<Work>, tokio::task::JoinError>) -> bool {
         let running = self.running.take();
         let mut work = match outcome {
             Ok(work) => work,
@@ -203,17 +203,17 @@ impl Owner {
         // A merge for tidiness that broke off would break off again.
         let tidied = running.as_ref().is_some_and(|r| r.job.is_none());
         work.shown = Default::default();
-        if !work.gone {
+        let gone = work.gone;
+        if !gone {
             guest_watch::settle(&mut work).await;
             work.publish();
         }
-        let gone = work.gone;
         self.work = Some(work);
-        if let (Some(Running { job: Some(job), .. }), Some((state, at))) = (running, end) {
-            job.end(state, at);
-        }
         if !gone && !tidied {
             self.tidy();
+        }
+        if let (Some(Running { job: Some(job), .. }), Some((state, at))) = (running, end) {
+            job.end(state, at);
         }
         !gone
     }
@@ -339,6 +339,8 @@ impl Owner {
         let Some(mut work) = self.work.take() else {
             return;
         };
+        // Shown at once: who sees a job end sees what follows from it.
+        work.show_activity(Some(Activity::MergingDisks));
         let (stop, asked) = tokio::sync::watch::channel(false);
         self.running = Some(Running {
             what: phrase_of_merge(),
@@ -373,7 +375,7 @@ impl Owner {
     }
 }
 
-async fn finished(running: &mut Option<Running>) -> Result<Work, tokio::task::JoinError> {
+async fn finished(running: &mut Option<Running>) -> Result<Box<Work>, tokio::task::JoinError> {
     match running {
         Some(running) => (&mut running.task).await,
         None => std::future::pending().await,
@@ -381,7 +383,7 @@ async fn finished(running: &mut Option<Running>) -> Result<Work, tokio::task::Jo
 }
 
 /// Does a job's work and makes its end durable.
-async fn perform(mut work: Work, job: JobHandle, operation: Operation) -> Work {
+async fn perform(mut work: Box<Work>, job: JobHandle, operation: Operation) -> Box<Work> {
     let outcome = match operation {
         Operation::Apply(id) => snapshot_apply::apply(&mut work, &job, id).await,
         Operation::Remove(ids) => snapshot_remove::remove(&mut work, &job, &ids).await,
@@ -421,7 +423,6 @@ async fn tidy_up(work: &mut Work, stop: &tokio::sync::watch::Receiver<bool>) {
         let Some(plan) = merge::next(&work.record, false) else {
             break;
         };
-        work.show_activity(Some(Activity::MergingDisks));
         if let Err(cause) = merge::run(work, saga, &plan).await {
             tracing::warn!(%cause, machine = %work.record.id, "disk layers are left unmerged");
             break;

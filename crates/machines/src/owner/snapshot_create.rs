@@ -263,9 +263,7 @@ async fn capture_live(
     }
     .await;
     if let Err(cause) = received {
-        if let Err(other) = process.cancel_migration().await {
-            tracing::debug!(%other, "nothing to cancel in QEMU");
-        }
+        stop_sending(&process).await;
         receiver.cancel().await;
         return Err(cause);
     }
@@ -294,6 +292,25 @@ async fn capture_live(
         image.bytes = received.stored_bytes;
     }
     Ok(())
+}
+
+/// Cancels the memory's way out of QEMU, if it is under way.
+pub(crate) async fn stop_sending(process: &qemu::Process) {
+    let under_way = match process.migration().await {
+        Ok(migration) => matches!(
+            migration.status,
+            MigrationStatus::Setup
+                | MigrationStatus::Active
+                | MigrationStatus::Device
+                | MigrationStatus::Cancelling
+                | MigrationStatus::Unknown(_)
+        ),
+        // It has no monitor to cancel with, either.
+        Err(_) => false,
+    };
+    if under_way && let Err(cause) = process.cancel_migration().await {
+        tracing::warn!(%cause, "QEMU does not stop sending memory");
+    }
 }
 
 /// A receiver for the machine's memory, to be written to `path`.

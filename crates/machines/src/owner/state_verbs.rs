@@ -2,7 +2,7 @@
 
 use super::launch;
 use super::record::Record;
-use super::snapshot_create::{listen, wait_for_memory};
+use super::snapshot_create::{listen, stop_sending, wait_for_memory};
 use super::work::{Guest, Work, blocking};
 use crate::catalog::{DurableState, Image};
 use crate::error::Error;
@@ -327,9 +327,7 @@ async fn save_memory(work: &mut Work, job: &JobHandle, plan: &SavePlan) -> Resul
     }
     .await;
     if let Err(cause) = sent {
-        if let Err(other) = process.cancel_migration().await {
-            tracing::debug!(%other, "nothing to cancel in QEMU");
-        }
+        stop_sending(&process).await;
         receiver.cancel().await;
         return Err(cause);
     }

@@ -138,3 +138,76 @@ impl Verb {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every pair, from the rules in words rather than from the table.
+    fn rule(state: State, verb: Verb) -> Answer {
+        use JobKind as K;
+        let lasting = matches!(
+            state,
+            State::Off | State::Running | State::Paused | State::Saved
+        );
+        if !lasting {
+            return Refused;
+        }
+        let alive = matches!(state, State::Running | State::Paused);
+        match verb {
+            Verb::Describe | Verb::Configure => AtOnce,
+            Verb::RemoveSnapshot => job(K::RemoveSnapshot),
+            Verb::RemoveSnapshotTree => job(K::RemoveSnapshotTree),
+            Verb::CreateSnapshot if state != State::Paused => job(K::CreateSnapshot),
+            Verb::ApplySnapshot if !alive => job(K::ApplySnapshot),
+            Verb::Destroy if !alive => job(K::Destroy),
+            Verb::Run => match state {
+                State::Off => job(K::Start),
+                State::Saved => job(K::Restore),
+                State::Paused => job(K::Resume),
+                _ => AlreadySo,
+            },
+            Verb::TurnOff if state == State::Off => AlreadySo,
+            Verb::TurnOff => job(K::TurnOff),
+            Verb::ShutDown if state == State::Off => AlreadySo,
+            Verb::ShutDown if state == State::Running => job(K::ShutDown),
+            Verb::Reset if alive => job(K::Reset),
+            Verb::Pause if state == State::Paused => AlreadySo,
+            Verb::Pause if state == State::Running => job(K::Pause),
+            Verb::Save if state == State::Saved => AlreadySo,
+            Verb::Save if alive => job(K::Save),
+            _ => Refused,
+        }
+    }
+
+    #[test]
+    fn the_table_says_what_the_rules_say() {
+        for state in STATES {
+            for verb in VERBS {
+                assert_eq!(
+                    answer(state, verb),
+                    rule(state, verb),
+                    "{state:?} x {verb:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_refusal_has_its_own_cause() {
+        for state in STATES {
+            for verb in VERBS {
+                match (answer(state, verb), check(state, verb)) {
+                    (AlreadySo, Err(Error::AlreadyInState { state: there })) => {
+                        assert_eq!(there, state);
+                    }
+                    (Refused, Err(Error::WrongState { state: there, .. })) => {
+                        assert_eq!(there, state);
+                    }
+                    (wanted, Ok(given)) => assert_eq!(wanted, given),
+                    other => panic!("{state:?} x {verb:?}: {other:?}"),
+                }
+            }
+        }
+    }
+}

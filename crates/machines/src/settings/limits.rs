@@ -43,7 +43,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), Error> {
 
 /// Checks a size of memory against what the host has.
 pub(crate) fn check_memory(mib: u64, host_mib: u64) -> Result<(), Error> {
-    if (LEAST_MEMORY_MIB..=host_mib).contains(&mib) && mib % MEMORY_STEP_MIB == 0 {
+    if (LEAST_MEMORY_MIB..=host_mib).contains(&mib) && mib.is_multiple_of(MEMORY_STEP_MIB) {
         return Ok(());
     }
     Err(Error::InvalidMemory {

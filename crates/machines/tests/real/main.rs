@@ -3,6 +3,9 @@
 //! `site` builds a service with machines whose guests count; the other modules are the tests, by
 //! subject.
 
+// A test that cannot go on panics.
+#![allow(clippy::unwrap_used)]
+
 mod crashes;
 mod lifecycle;
 mod refusals;

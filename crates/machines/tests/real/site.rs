@@ -103,6 +103,13 @@ impl Site {
 
     /// A boot disk and two data disks on IDE and SCSI; the guest counts.
     pub async fn counter(&self, machines: &Machines, name: &str) -> MachineId {
+        let id = define(machines, name).await;
+        self.fill_counter(machines, id, name).await;
+        id
+    }
+
+    /// Gives a machine what a counting one has.
+    pub async fn fill_counter(&self, machines: &Machines, id: MachineId, name: &str) {
         let mut sector = CODE.to_vec();
         sector.resize(509, 0);
         sector.push(1);
@@ -110,7 +117,6 @@ impl Site {
         let boot = self.disk(&format!("{name}-boot.img"), &sector, 1);
         let one = self.disk(&format!("{name}-one.img"), b"", 16);
         let two = self.disk(&format!("{name}-two.img"), b"", 16);
-        let id = define(machines, name).await;
         let scsi = add(machines, id, vec![controller()]).await.remove(0);
         for (parent, slot, file) in [
             (DeviceId(IDE[0].into()), "0", &boot),
@@ -131,7 +137,6 @@ impl Site {
             .modify_resources(&actor(), id, changes)
             .await
             .unwrap();
-        id
     }
 
     /// Waits until the guest has printed a number above `number`.
