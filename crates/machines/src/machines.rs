@@ -250,8 +250,7 @@ impl Machines {
         let body = MachineBody {
             state: DurableState::Off,
             created: now,
-            // The first commit brings the record from "never" to "now".
-            state_changed: Timestamp(0),
+            state_changed: now,
             started: None,
             global: change::global(&defaults::global(), &global, true)?,
             parent: None,
@@ -269,7 +268,7 @@ impl Machines {
             layers: BTreeMap::new(),
             images: BTreeMap::new(),
         };
-        let mut work = Work::new(self.host.clone(), record);
+        let mut work = Work::unstored(self.host.clone(), record);
         owner::define(&mut work, &change, &resources, &devices).await?;
         self.adopt(work);
         Ok(())

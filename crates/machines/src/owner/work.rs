@@ -28,6 +28,8 @@ pub(crate) struct Work {
     pub ended: Option<(JobState, Timestamp)>,
     /// The machine has been destroyed.
     pub gone: bool,
+    /// Whether the catalog has the machine; not while it is being defined.
+    stored: bool,
 }
 
 /// The process of a machine, and what it reports.
@@ -52,6 +54,15 @@ impl Work {
             shown: Shown::default(),
             ended: None,
             gone: false,
+            stored: true,
+        }
+    }
+
+    /// A machine that the first commit brings into the catalog.
+    pub fn unstored(host: Arc<Host>, record: Record) -> Work {
+        Work {
+            stored: false,
+            ..Work::new(host, record)
         }
     }
 
@@ -89,7 +100,11 @@ impl Work {
     pub async fn commit(&mut self, new: Record, mut extra: Vec<Change>) -> Result<(), Error> {
         let mut changes = new.changes_from(&self.record);
         changes.append(&mut extra);
+        if !self.stored {
+            changes.insert(0, Change::PutMachine(Box::new(new.row())));
+        }
         self.host.catalog.commit(changes).await?;
+        self.stored = true;
         let old = std::mem::replace(&mut self.record, new);
         self.host.disks.replace(
             self.record.id,

@@ -234,6 +234,20 @@ async fn a_dvd_is_changed_while_the_guest_runs() {
 }
 
 #[tokio::test]
+async fn a_machine_that_is_only_defined_is_there_after_a_restart() {
+    let site = Site::new();
+    let machines = site.open().await;
+    let id = define(&machines, "plain").await;
+    let before = machines.machine(id).unwrap();
+    machines.close().await;
+    drop(machines);
+    let machines = site.open().await;
+    let after = machines.machine(id).unwrap();
+    assert_eq!(after.settings, before.settings);
+    assert_eq!(after.global, before.global);
+}
+
+#[tokio::test]
 async fn ten_thousand_machines_open_quickly() {
     let site = Site::new();
     let machines = site.open().await;

@@ -388,8 +388,10 @@ async fn the_fifty_first_snapshot() {
     for _ in 0..50 {
         snapshot(&machines, id).await;
     }
-    let job = machines.create_snapshot(&actor(), id).await.unwrap();
-    assert_eq!(failed(&machines, job).await.code, "TooManySnapshots");
+    refused!(
+        machines.create_snapshot(&actor(), id).await,
+        Error::TooManySnapshots { limit: 50 }
+    );
     let root = machines.machine(id).unwrap().snapshots[0].id;
     let job = machines.remove_snapshot_tree(&actor(), root).await.unwrap();
     completed(&machines, job).await;
