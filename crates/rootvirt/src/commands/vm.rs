@@ -371,7 +371,7 @@ impl Create<'_> {
                 .iter()
                 .find(|r| text::string(r, "ResourceSubType") == Some("Microsoft Serial Port"))
                 .ok_or_else(|| Failure::new("The virtual machine has no serial port."))?;
-            let socket = absolute(socket)?;
+            let socket = format!("unix:{}", absolute(socket)?);
             let set = [
                 (
                     "InstanceID",
