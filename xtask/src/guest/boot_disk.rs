@@ -23,7 +23,7 @@ label guest
   initrd /initrd
   append console=ttyS0 quiet loglevel=3 nokaslr mitigations=off random.trust_cpu=on \
 audit=0 apparmor=0 cryptomgr.notests nowatchdog rcupdate.rcu_expedited=1 no_timer_check \
-i8042.noaux 8250.nr_uarts=1
+i8042.noaux
 ";
 
 /// Builds the disk in the folder `work` with the tools unpacked below `root`; gives its file.
