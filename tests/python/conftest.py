@@ -1,7 +1,7 @@
 """A running service, a guest with two data disks, and pywbem connections to it.
 
 The harness gives the program and the guest's boot disk by environment:
-ROOTVIRT_TEST_BINARY (the rootvirt program) and ROOTVIRT_TEST_GUEST (see `cargo xtask guest`).
+ROOTVIRT_TEST_PROGRAM (the rootvirt program) and ROOTVIRT_TEST_GUEST (see `cargo xtask guest`).
 """
 
 import json
@@ -105,7 +105,7 @@ def kill_guests(data_dir):
 
 @pytest.fixture(scope="session")
 def service():
-    binary = required("ROOTVIRT_TEST_BINARY")
+    binary = required("ROOTVIRT_TEST_PROGRAM")
     folder = pathlib.Path(tempfile.mkdtemp(prefix="rootvirt-test-"))
     service = Service(binary, folder / "data")
     service.account("admin", "administrator")
@@ -180,7 +180,7 @@ def guest(service):
     image = required("ROOTVIRT_TEST_GUEST")
     folder = service.data_dir.parent / "guest"
     folder.mkdir()
-    boot = folder / "boot.qcow2"
+    boot = folder / "boot.raw"
     shutil.copy(image, boot)
     guest = Guest(service, "web01", folder)
     service.run(
