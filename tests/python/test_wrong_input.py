@@ -47,12 +47,14 @@ def test_reference_to_another_class(connection, guest):
     assert create(connection, SourceSystem=service_of(connection).path)[0] == INVALID_PARAMETER
 
 
-def test_wrong_type(connection, guest):
-    with pytest.raises(pywbem.CIMError) as error:
-        create(connection, SourceSystem=pywbem.Uint32(7))
-    assert error.value.status_code in (pywbem.CIM_ERR_TYPE_MISMATCH,
-                                       pywbem.CIM_ERR_INVALID_PARAMETER)
-    assert "SourceSystem" in error.value.status_description
+def test_wrong_type(service, connection, guest):
+    code, out = create(connection, SourceSystem=pywbem.Uint32(7))
+    assert (code, out.get("Job")) == (INVALID_PARAMETER, None)
+    # The code alone tells little; our own client is told in words.
+    said = service.run("call", service_of(connection).path.to_wbem_uri("cimobject"),
+                       "CreateVirtualSystemSnapshot", "SourceSystem=Msvm_ConcreteJob", check=False)
+    assert said.returncode == 1
+    assert "SourceSystem" in said.stderr
 
 
 def test_unknown_names(connection, guest):
@@ -145,7 +147,7 @@ def test_a_megabyte_of_garbage(service, guest):
     length = f"Content-Length: {len(garbage)}"
     answer = answer_to(service, request(garbage, [length]))
     assert answer.startswith(b"HTTP/1.1 400"), answer[:300]
-    assert b"CIMError: request-not-well-formed" in answer
+    assert b"cimerror: request-not-well-formed" in answer.lower()
     answer_to(service, garbage)
     assert service.connect().EnumerateInstanceNames("Msvm_ComputerSystem")
 
