@@ -46,6 +46,8 @@ pub enum Error {
     ServiceRestarted,
     #[error("The service is shutting down.")]
     ServiceStopping,
+    #[error("The virtual machine {0} was left by an earlier service in a state that is not known.")]
+    Unsettled(MachineId),
 
     // Values.
     #[error("The name is not acceptable: {reason}.")]
@@ -318,6 +320,12 @@ impl Error {
                 "ServiceRestarted",
                 "What had been begun was undone when the service started again.",
                 "Repeat the request.",
+            ),
+            Error::Unsettled(_) => (
+                "Unsettled",
+                "When the service started, it could not find out how far an unfinished operation \
+                 had come; the machine's health and the service's log say why.",
+                "Remove the cause and start the service again.",
             ),
             Error::ServiceStopping => (
                 "ServiceStopping",

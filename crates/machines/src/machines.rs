@@ -23,6 +23,7 @@ use qemu::memory_backing::Policy;
 use qemu::spec::Accelerator;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -69,6 +70,7 @@ pub struct Machines {
     owners: RwLock<HashMap<MachineId, mpsc::Sender<Message>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     answer_patience: Duration,
+    closing: AtomicBool,
 }
 
 impl Machines {
@@ -130,6 +132,7 @@ impl Machines {
             owners: RwLock::default(),
             tasks: Mutex::default(),
             answer_patience: config.answer_patience,
+            closing: AtomicBool::new(false),
         });
         for work in all {
             machines.adopt(work);
@@ -141,6 +144,7 @@ impl Machines {
     /// Ends the service: jobs that can be cancelled are, others are waited for, and nothing new
     /// begins. The guests run on. The data directory is free when the last copy is dropped.
     pub async fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
         self.owners
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -513,7 +517,14 @@ impl Machines {
             let owners = self.owners.read().unwrap_or_else(PoisonError::into_inner);
             owners.get(&id).cloned()
         };
-        let owner = owner.ok_or(Error::NoSuchMachine(id))?;
+        let owner = match (owner, self.machine(id)) {
+            (Some(owner), _) => owner,
+            (None, None) => return Err(Error::NoSuchMachine(id)),
+            (None, Some(_)) if self.closing.load(Ordering::Relaxed) => {
+                return Err(Error::ServiceStopping);
+            }
+            (None, Some(_)) => return Err(Error::Unsettled(id)),
+        };
         let (reply, answer) = oneshot::channel();
         let message = Message {
             actor: actor.clone(),

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::host::Host;
 use crate::ids::{JobId, MachineId};
 use crate::jobs::JobHandle;
-use crate::model::{JobError, JobState, Timestamp};
+use crate::model::{Health, JobError, JobState, Timestamp};
 use crate::owner::record::Record;
 use crate::owner::work::Work;
 use crate::{orphans, recovery};
@@ -33,8 +33,19 @@ pub(crate) async fn open(host: &Arc<Host>) -> Result<Vec<Work>, Error> {
     for record in records {
         let rows = journal.remove(&record.id).unwrap_or_default();
         let mut work = Work::new(host.clone(), record);
-        recovery::settle(&mut work, rows, &jobs).await?;
-        all.push(work);
+        match recovery::settle(&mut work, rows, &jobs).await {
+            Ok(()) => all.push(work),
+            // The others are served. This one gets no owner: nobody touches it until the next
+            // start, which tries again.
+            Err(cause) => {
+                tracing::error!(machine = %work.record.id, %cause, "a machine cannot be settled");
+                let mut shown = work.record.publish(Default::default());
+                shown.health = Health::Critical(format!(
+                    "The service could not find out how this virtual machine is: {cause}"
+                ));
+                host.directory.publish(shown);
+            }
+        }
     }
     for row in journal.into_values().flatten() {
         recovery::finish_destroyed(host, &row, jobs.get(&row.saga)).await?;

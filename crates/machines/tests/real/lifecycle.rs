@@ -248,6 +248,39 @@ async fn a_machine_that_is_only_defined_is_there_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_machine_that_does_not_answer_keeps_no_other_from_being_served() {
+    let site = Site::new();
+    let machines = site.open().await;
+    let id = site.counter(&machines, "stuck").await;
+    let other = site.counter(&machines, "other").await;
+    bring(&machines, id, Ask::Run).await;
+    let pid = machines.machine(id).unwrap().process.clone().unwrap().pid;
+    machines.close().await;
+    drop(machines);
+    let signal = |name: &str| {
+        let status = std::process::Command::new("kill")
+            .arg(name)
+            .arg(pid.to_string())
+            .status();
+        assert!(status.unwrap().success());
+    };
+    signal("-STOP");
+    let machines = site.open().await;
+    let refused = machines.create_snapshot(&actor(), id).await;
+    assert!(matches!(refused, Err(Error::Unsettled(_))), "{refused:?}");
+    let health = machines.machine(id).unwrap().health.clone();
+    assert!(matches!(health, machines::model::Health::Critical(_)));
+    bring(&machines, other, Ask::Run).await;
+    machines.close().await;
+    drop(machines);
+    signal("-CONT");
+    let machines = site.open().await;
+    assert_eq!(state(&machines, id), State::Running);
+    site.counts_on("stuck").await;
+    sound(&machines).await;
+}
+
+#[tokio::test]
 async fn ten_thousand_machines_open_quickly() {
     let site = Site::new();
     let machines = site.open().await;

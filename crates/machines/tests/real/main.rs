@@ -8,6 +8,7 @@
 
 mod crashes;
 mod lifecycle;
+mod linux;
 mod refusals;
 mod site;
 mod snapshots;
