@@ -84,6 +84,14 @@ pub fn shown(command: &mut Command) -> Result<(), ProcessError> {
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(crate::workspace::root());
+    // What cargo told us about ourselves when it started us. Build scripts look at these, so with
+    // them dependencies would be built again whenever plain cargo and xtask take turns.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 
