@@ -1,6 +1,6 @@
 //! Sagas: work in several steps that ends done or undone, whatever dies in between.
 //!
-//! Before a step's effect, the step and the saga's [`Plan`] are in the journal; the row goes in the
+//! Before a step's effect, the step and the saga's `Plan` are in the journal; the row goes in the
 //! same commit that makes the outcome true. Steps between two journalled ones (the ones that happen
 //! while the guest stands still) are told apart on recovery by asking QEMU, which is the truth
 //! about its own disks.

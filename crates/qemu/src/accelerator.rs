@@ -8,8 +8,8 @@
 //!
 //! It does not look at processor flags or kernel modules to guess, and it does not launch machines.
 //!
-//! Where to start: [`decide`]. The guest is in [`payload`] and `payload.S`, running it in
-//! [`probe`].
+//! Where to start: [`decide`]. The guest is in `payload` and `payload.S`, running it in
+//! `probe`.
 
 mod payload;
 mod probe;

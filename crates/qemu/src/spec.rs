@@ -321,7 +321,7 @@ pub enum Start {
     Running,
     /// It stands before its first instruction until [`crate::Process::cont`].
     Paused,
-    /// It waits for a memory image ([`crate::memory_image::restore`]).
+    /// It waits for a memory image (`MemoryImage::restore_into`).
     Incoming,
 }
 

@@ -4,6 +4,16 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
+const EXAMPLES: &str = "\
+A first machine:
+  rootvirt --data-dir DIR serve
+  rootvirt --data-dir DIR vm create web01 --memory 1G --disk /srv/web01.qcow2
+  rootvirt --data-dir DIR vm start web01
+  rootvirt --data-dir DIR snapshot create web01 --name 'before the update'
+  rootvirt --data-dir DIR snapshot list web01
+
+Exit status: 0 done, 1 failed (what, why and what to do on standard error), 2 wrong usage.";
+
 /// Virtual machines on QEMU/KVM behind Hyper-V's management API.
 ///
 /// `rootvirt serve` runs the service: it answers `root\virtualization` over CIM-XML and runs the
@@ -14,7 +24,8 @@ use std::path::PathBuf;
     name = "rootvirt",
     version,
     max_term_width = 100,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    after_help = EXAMPLES
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -35,17 +46,32 @@ pub struct Global {
         default_value = "/var/lib/rootvirt"
     )]
     pub data_dir: PathBuf,
-    /// Talk to a service over the network instead: http://HOST[:5988] or https://HOST[:5989]
-    #[arg(long, global = true, value_name = "URL", requires_all = ["user", "password_file"])]
+    /// Talk to a service over the network instead, at `http://HOST:5988` or `https://HOST:5989`
+    #[arg(long, global = true, value_name = "URL", help_heading = "Another service", requires_all = ["user", "password_file"])]
     pub url: Option<String>,
     /// Account for --url
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Another service",
+        value_name = "NAME"
+    )]
     pub user: Option<String>,
     /// File whose first line is the password for --url
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Another service",
+        value_name = "FILE"
+    )]
     pub password_file: Option<PathBuf>,
     /// Certificate authority or server certificate (PEM) to trust for https
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Another service",
+        value_name = "FILE"
+    )]
     pub ca_file: Option<PathBuf>,
     /// How to print answers
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]

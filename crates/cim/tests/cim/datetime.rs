@@ -1,3 +1,5 @@
+//! What `cim::datetime` promises.
+
 use cim::{DateTime, DateTimeError};
 use proptest::prelude::*;
 use std::time::{Duration, UNIX_EPOCH};

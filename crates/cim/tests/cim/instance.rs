@@ -1,3 +1,5 @@
+//! What `cim::instance` promises.
+
 use cim::{CimType, Class, Instance, InstanceError, PropertyDecl, Qualifier, Type, Value};
 
 fn disk() -> Class {

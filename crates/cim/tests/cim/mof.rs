@@ -1,3 +1,5 @@
+//! What `cim::mof` promises.
+
 use cim::mof::{
     Declaration, Members, MofError, MofErrorKind, Repository, parse, parse_instances, print_class,
     print_instance, print_qualifier,

@@ -1,3 +1,5 @@
+//! What `cim::path` promises.
+
 use cim::{KeyValue, Keys, Name, Namespace, ObjectPath, PathError};
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! What `cim::value` promises.
+
 use cim::{CimType, DateTime, ObjectPath, Type, Value};
 use proptest::prelude::*;
 

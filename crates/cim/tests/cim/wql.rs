@@ -1,3 +1,5 @@
+//! What `cim::wql` promises.
+
 use cim::wql::{ClassRow, InstanceRow, Literal, Query, QueryError, Select};
 use cim::{DateTime, Instance, Name, Namespace, ObjectPath, Property, Value};
 use proptest::prelude::*;

@@ -2,7 +2,7 @@
 //!
 //! This module is the narrow boundary: everything above hands in [`Change`]s, which take effect
 //! together or not at all ([`Catalog::commit`]), and reads everything back at start
-//! ([`Catalog::load`]). Nothing above knows which database lies below; the SQL in [`sql`] is plain
+//! ([`Catalog::load`]). Nothing above knows which database lies below; the SQL in `sql` is plain
 //! enough for another one.
 //!
 //! One thread owns the connection, so that waiting for the disk never stalls the runtime. Commits

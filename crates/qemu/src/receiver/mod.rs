@@ -1,7 +1,7 @@
 //! Takes the memory stream from QEMU into memory, as fast as it comes, and writes it to a file.
 //!
 //! QEMU's saving thread must never wait: while it does, a guest that writes to a page not yet
-//! saved stands still. So one thread only takes bytes into a [ring](ring) of blocks, and a second
+//! saved stands still. So one thread only takes bytes into a ring of blocks, and a second
 //! one writes the blocks with direct I/O, hashes them and makes the file durable. Both are plain
 //! threads, because they do nothing but block.
 //!

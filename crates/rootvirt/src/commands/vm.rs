@@ -379,7 +379,7 @@ impl Create<'_> {
                 ),
                 ("Connection", Value::Array(vec![Value::String(socket)])),
             ];
-            changes.push(service.new_instance(&port.class.to_string(), &set).await?);
+            changes.push(service.new_instance(port.class.as_str(), &set).await?);
         }
         let arguments = vec![
             ("ComputerSystem", reference(vm.clone())),
