@@ -65,7 +65,10 @@ async fn find_guest(work: &mut Work) -> Result<(), Error> {
             work.guest = Some(Guest::new(process));
             Ok(())
         }
-        Err(ProcessError::NotRunning) => Ok(()),
+        // A start that was broken off may have left something that holds its disks open.
+        Err(ProcessError::NotRunning) => qemu::Process::kill_leftover(&run_dir)
+            .await
+            .map_err(Error::qemu("Ending what a start has left")),
         Err(cause) => Err(Error::qemu("Finding the running guest")(cause)),
     }
 }

@@ -1,10 +1,12 @@
 //! What a process's drives hold right now, and changing the medium of a CD drive.
 
 use crate::command_line::block_node;
+use crate::nbd::Record;
 use crate::process::{Process, ProcessError, lacking};
 use crate::qmp::QmpError;
-use crate::spec::{Id, Layer, check_path};
+use crate::spec::{Format, Id, Layer, check_path};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 /// The longest chain of files that is followed.
@@ -45,6 +47,7 @@ impl Process {
     pub async fn block_devices(&self) -> Result<Vec<BlockDevice>, QmpError> {
         let devices = self.qmp().execute("query-block", json!({})).await?;
         let nodes = self.block_nodes().await?;
+        let graph = self.graph_if_served().await?;
         let devices = devices
             .as_array()
             .ok_or_else(|| lacking("query-block", "the list"))?;
@@ -55,7 +58,10 @@ impl Process {
                 continue;
             };
             let layers = match device.get("inserted") {
-                Some(inserted) => chain(inserted, &nodes)?,
+                Some(inserted) => match &graph {
+                    Some(graph) => graph.chain(inserted, &nodes)?,
+                    None => chain(inserted, &nodes)?,
+                },
                 None => Vec::new(),
             };
             found.push(BlockDevice { drive, layers });
@@ -71,7 +77,8 @@ impl Process {
         let list = reply
             .as_array()
             .ok_or_else(|| lacking(COMMAND, "the list"))?;
-        list.iter()
+        let mut nodes = list
+            .iter()
             .map(|node| {
                 Some(BlockNode {
                     node: text(node, "node-name")?.into(),
@@ -81,7 +88,24 @@ impl Process {
                 })
             })
             .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| lacking(COMMAND, "a node's name, driver or file"))
+            .ok_or_else(|| lacking(COMMAND, "a node's name, driver or file"))?;
+        if let Some(graph) = self.graph_if_served().await? {
+            graph.name_files(&mut nodes, self.served());
+        }
+        Ok(nodes)
+    }
+
+    /// QEMU shows what stands on a served disk by a description of everything below, which does
+    /// not fit where the chain is long; the graph of its nodes tells as much.
+    async fn graph_if_served(&self) -> Result<Option<Graph>, QmpError> {
+        if self.served().is_empty() {
+            return Ok(None);
+        }
+        const COMMAND: &str = "x-debug-query-block-graph";
+        let reply = self.qmp().execute(COMMAND, json!({})).await?;
+        Graph::parse(&reply)
+            .ok_or_else(|| lacking(COMMAND, "nodes or edges"))
+            .map(Some)
     }
 
     /// Makes durable what has been written to the disks: all nodes that can be written.
@@ -201,6 +225,76 @@ fn chain(inserted: &Value, nodes: &[BlockNode]) -> Result<Vec<BlockNode>, QmpErr
     }
     layers.reverse();
     Ok(layers)
+}
+
+/// Which node stands on which.
+struct Graph {
+    /// Name of the upper node and of the connection, to the name of the lower node.
+    edges: HashMap<(String, String), String>,
+}
+
+impl Graph {
+    fn parse(reply: &Value) -> Option<Graph> {
+        let mut names = HashMap::new();
+        for node in reply.get("nodes")?.as_array()? {
+            names.insert(node.get("id")?.as_u64()?, text(node, "name")?);
+        }
+        let mut edges = HashMap::new();
+        for edge in reply.get("edges")?.as_array()? {
+            let name = |key| names.get(&edge.get(key)?.as_u64()?).copied();
+            let key = (name("parent")?.to_owned(), text(edge, "name")?.to_owned());
+            edges.insert(key, name("child")?.to_owned());
+        }
+        Some(Graph { edges })
+    }
+
+    fn below(&self, node: &str, connection: &str) -> Option<&str> {
+        let key = (node.to_owned(), connection.to_owned());
+        self.edges.get(&key).map(String::as_str)
+    }
+
+    /// Gives every node the file that it stands for.
+    fn name_files(&self, nodes: &mut [BlockNode], served: &Record) {
+        let paths: HashMap<_, _> = nodes
+            .iter()
+            .filter(|n| n.driver == "file")
+            .map(|n| (n.node.clone(), n.path.clone()))
+            .collect();
+        for node in nodes {
+            let file = self.below(&node.node, "file").and_then(|n| paths.get(n));
+            if let Some(server) = served.of_node(&node.node) {
+                node.driver = server.format.driver().into();
+                node.path.clone_from(&server.path);
+            } else if let Some(path) = file {
+                node.path.clone_from(path);
+            }
+        }
+    }
+
+    /// The chain below what is inserted, oldest first.
+    fn chain(&self, inserted: &Value, nodes: &[BlockNode]) -> Result<Vec<BlockNode>, QmpError> {
+        let bad = |what| lacking("query-block", what);
+        let mut next = Some(text(inserted, "node-name").ok_or_else(|| bad("a node's name"))?);
+        let mut layers = Vec::new();
+        for _ in 0..MAX_DEPTH {
+            let Some(name) = next else {
+                layers.reverse();
+                return Ok(layers);
+            };
+            let node = nodes.iter().find(|n| n.node == name);
+            let node = node.ok_or_else(|| bad("an image's node"))?;
+            if Format::from_driver(&node.driver).is_some() {
+                layers.push(node.clone());
+                next = self.below(name, "backing");
+            } else {
+                // A job's own node, which passes everything through.
+                next = self
+                    .below(name, "backing")
+                    .or_else(|| self.below(name, "file"));
+            }
+        }
+        Err(bad("an end of the chain of images"))
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Devices and block nodes are given as JSON, so that no name or path can be read as an option.
 //! PCI slots are fixed: 2 the display, 4 to 11 SCSI controllers, 12 to 27 network cards.
 
+use crate::nbd::Export;
 use crate::process::SOCKET_NAMES;
 use crate::spec::*;
 use serde_json::{Value, json};
@@ -158,8 +159,9 @@ fn serial_ports(line: &mut Line, ports: &[SerialPort]) {
 }
 
 fn drives(line: &mut Line, spec: &LaunchSpec, boot: &mut BootOrder) {
+    let exports = crate::nbd::exports(spec);
     for ide in &spec.ide {
-        blocks(line, &ide.drive.medium);
+        blocks(line, &ide.drive.medium, &exports);
         let mut device = drive("ide", &ide.drive, boot);
         device["bus"] = json!(format!("ide.{}", ide.channel));
         device["unit"] = json!(ide.unit);
@@ -172,7 +174,7 @@ fn drives(line: &mut Line, spec: &LaunchSpec, boot: &mut BootOrder) {
         });
         line.add("-device", device.to_string());
         for scsi in &controller.drives {
-            blocks(line, &scsi.drive.medium);
+            blocks(line, &scsi.drive.medium, &exports);
             let mut device = drive("scsi", &scsi.drive, boot);
             device["bus"] = json!(format!("{}.0", controller.id));
             device["channel"] = json!(0);
@@ -203,12 +205,15 @@ fn drive(bus: &str, drive: &Drive, boot: &mut BootOrder) -> Value {
     device
 }
 
-fn blocks(line: &mut Line, medium: &Medium) {
+fn blocks(line: &mut Line, medium: &Medium, exports: &[Export]) {
     let mut below: Option<&Layer> = None;
     let layers = medium.layers();
     for (at, layer) in layers.iter().enumerate() {
         let active = matches!(medium, Medium::Disk(_)) && at + 1 == layers.len();
-        let mut node = block_node(layer, !active);
+        let mut node = match exports.iter().find(|e| e.layer.node == layer.node) {
+            Some(export) => served_node(export),
+            None => block_node(layer, !active),
+        };
         // Said even where there is nothing below, or QEMU would follow the header's name.
         if layer.format == Format::Qcow2 {
             node["backing"] = json!(below.map(|b| b.node.as_str()));
@@ -240,7 +245,22 @@ pub(crate) fn block_node(layer: &Layer, read_only: bool) -> Value {
     })
 }
 
-fn can_do_direct_io(path: &Path) -> bool {
+/// The node of a file that another process serves.
+fn served_node(export: &Export) -> Value {
+    json!({
+        "node-name": export.layer.node.as_str(),
+        "driver": "nbd",
+        "read-only": export.read_only,
+        "auto-read-only": false,
+        "discard": "unmap",
+        "cache": {"direct": false, "no-flush": false},
+        "server": {"type": "unix", "path": export.socket.to_string_lossy()},
+        "export": "",
+    })
+}
+
+/// Whether the file system of a file can do without the page cache.
+pub(crate) fn can_do_direct_io(path: &Path) -> bool {
     let direct = rustix::fs::OFlags::DIRECT.bits();
     let opened = std::fs::OpenOptions::new()
         .read(true)

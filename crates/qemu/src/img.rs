@@ -7,7 +7,7 @@
 
 use crate::installation::Installation;
 use crate::spec::{Format, SpecError, check_path};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
@@ -246,9 +246,16 @@ impl Img {
     /// Looks for damage inside the file (not below it). Formats without a check pass.
     pub async fn check(&self, path: &Path, format: Format) -> Result<(), ImgError> {
         open_image(path)?;
-        let arguments = ["-q", "-f", format.driver(), "--output=json"];
+        let mut alone = json!({
+            "driver": format.driver(),
+            "file": {"driver": "file", "filename": path.to_string_lossy()},
+        });
+        if format == Format::Qcow2 {
+            alone["backing"] = Value::Null;
+        }
+        let alone = PathBuf::from(format!("json:{alone}"));
         match self
-            .run_for_status("check", path, &arguments, None, LONG)
+            .run_for_status("check", &alone, &["-q", "--output=json"], None, LONG)
             .await?
         {
             // 3: space that nothing refers to, which harms nobody. 63: no check for this format.
@@ -261,6 +268,28 @@ impl Img {
         }
     }
 
+    /// A process that merges onto a disk that is served to it writes `nbd` into the header above
+    /// as the format below, which names the way to the file and not the file. Puts that right in
+    /// the whole chain, so that it can be opened without the server.
+    async fn name_formats(&self, top: &Path) -> Result<(), ImgError> {
+        for info in self.chain(top, Format::Qcow2).await? {
+            let Some(Backing { path, format: None }) = &info.backing else {
+                continue;
+            };
+            let format = self.detect_format(path).await?;
+            if !crate::nbd::is_served(format) {
+                continue;
+            }
+            let below = path.to_string_lossy();
+            let driver = format.driver();
+            let arguments = ["-q", "-u", "-f", "qcow2", "-b", &below, "-F", driver];
+            self.run("rebase", &info.path, &arguments, None, QUICK)
+                .await?;
+            make_durable(&info.path).await?;
+        }
+        Ok(())
+    }
+
     /// Off-line, for `new_backing <- X <- child`: copies what `child` (qcow2) needs from X into
     /// it, so that X leaves the chain (`None`: `child` then stands alone). Durable; can be
     /// repeated after a crash.
@@ -270,6 +299,7 @@ impl Img {
         new_backing: Option<(&Path, Format)>,
     ) -> Result<(), ImgError> {
         open_image(child)?;
+        self.name_formats(child).await?;
         let below = match new_backing {
             Some((path, _)) => {
                 check_path(path)?;
@@ -290,6 +320,7 @@ impl Img {
     pub async fn commit(&self, child: &Path, parent: &Path) -> Result<(), ImgError> {
         open_image(child)?;
         open_image(parent)?;
+        self.name_formats(child).await?;
         let below = parent.to_string_lossy();
         let arguments = ["-q", "-f", "qcow2", "-d", "-b", &below];
         self.run("commit", child, &arguments, None, LONG).await?;

@@ -57,6 +57,8 @@ pub struct Installation {
     pub system: PathBuf,
     /// `qemu-img`.
     pub img: PathBuf,
+    /// `qemu-nbd`, which only machines with VHD or VHDX disks need.
+    pub nbd: Option<PathBuf>,
     /// The version of `system`.
     pub version: Version,
     /// Whether QEMU can restrict its own system calls on this host (seccomp).
@@ -101,6 +103,7 @@ impl Installation {
         let sandbox = sandbox_works(&system).await;
         Ok(Installation {
             system,
+            nbd: beside(&img, "qemu-nbd"),
             img,
             version,
             sandbox,
@@ -113,6 +116,15 @@ fn locate(given: Option<&Path>, program: &'static str) -> Result<PathBuf, Instal
         Some(path) => Ok(path.to_path_buf()),
         None => search(std::env::var_os("PATH").as_deref(), program)
             .ok_or(InstallationError::NotFound { program }),
+    }
+}
+
+/// A program of the same package as `other`.
+fn beside(other: &Path, program: &str) -> Option<PathBuf> {
+    let path = other.with_file_name(program);
+    match path.is_file() {
+        true => Some(path),
+        false => search(std::env::var_os("PATH").as_deref(), program),
     }
 }
 

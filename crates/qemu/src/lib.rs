@@ -9,7 +9,8 @@
 //! of, [`Process`] is a running one with its verbs. A live snapshot is made of [`live`] (the steps
 //! on the guest's side), [`receiver`] (takes the memory stream from QEMU) and [`memory_image`]
 //! (the file that comes out, and how to start from it). [`img`] wraps `qemu-img`, [`merge`]
-//! shortens chains of layers, [`memory_backing`] chooses between kinds of guest memory.
+//! shortens chains of layers, [`memory_backing`] chooses between kinds of guest memory. `nbd` serves
+//! disks in formats that would keep a guest's memory in.
 
 pub mod accelerator;
 pub mod blocks;
@@ -21,6 +22,7 @@ pub mod live;
 pub mod memory_backing;
 pub mod memory_image;
 pub mod merge;
+mod nbd;
 pub mod process;
 pub mod qmp;
 #[allow(unsafe_code)]

@@ -6,6 +6,7 @@
 
 use crate::identity::{self, Identity};
 use crate::installation::Installation;
+use crate::nbd;
 use crate::qmp::{Event, Qmp, QmpError};
 use crate::spec::{LaunchSpec, SpecError, Start};
 use serde_json::{Value, json};
@@ -47,6 +48,8 @@ struct Body {
     identity: Identity,
     handle: OwnedFd,
     run_dir: PathBuf,
+    /// The processes that serve some of its disks.
+    servers: nbd::Record,
 }
 
 /// Why a process was not started or not found again.
@@ -70,6 +73,21 @@ pub enum ProcessError {
     LaunchFailed { status: String, said: String },
     #[error("QEMU was not ready within {seconds} s. It says: {said}")]
     LaunchTimedOut { seconds: u64, said: String },
+    #[error("The disk image {path} is in use by another process. Stop that first.")]
+    DiskInUse { path: PathBuf },
+    #[error("The disk image {path} could not be opened ({status}). qemu-nbd says: {said}")]
+    DiskNotServed {
+        path: PathBuf,
+        status: String,
+        said: String,
+    },
+    #[error("The disk image {path} could not be opened within {seconds} s.")]
+    DiskTimedOut { path: PathBuf, seconds: u64 },
+    #[error(
+        "qemu-nbd was not found; VHD and VHDX disks need it. Install it: on Debian and Ubuntu it \
+         is in the package qemu-utils, on Fedora in qemu-img."
+    )]
+    NoNbd,
     #[error("No process runs the machine.")]
     NotRunning,
     #[error("The process {pid} could not be ended: {cause}.")]
@@ -150,13 +168,15 @@ impl Process {
         spec: &LaunchSpec,
     ) -> Result<Process, ProcessError> {
         spec.validate()?;
-        prepare_run_dir(&spec.run_dir)?;
+        prepare_run_dir(&spec.run_dir).await?;
+        let servers = nbd::start(installation, spec).await?;
         let mut child = Child::spawn(installation, spec)?;
         let process = child.ready(spec).await?;
         if spec.start == Start::Running {
             process.cont().await?;
         }
         child.leave_running();
+        servers.leave_running();
         Ok(process)
     }
 
@@ -174,15 +194,15 @@ impl Process {
     }
 
     /// Ends whatever process the pid file in `run_dir` names, without asking it: for one whose
-    /// monitor answers no more. Nothing to end is no error.
+    /// monitor answers no more. Then whatever still serves disks to it. Nothing to end is no error.
     pub async fn kill_leftover(run_dir: &Path) -> Result<(), ProcessError> {
-        let Some(identity) = Identity::read(run_dir) else {
-            return Ok(());
-        };
-        match identity.open() {
-            Some(handle) => kill(identity.pid, &handle).await,
-            None => Ok(()),
+        if let Some(identity) = Identity::read(run_dir)
+            && let Some(handle) = identity.open()
+        {
+            kill(identity.pid, &handle).await?;
         }
+        nbd::end_leftovers(run_dir).await;
+        Ok(())
     }
 
     /// Makes sure that the peer is the machine `uuid`, and takes it.
@@ -212,6 +232,7 @@ impl Process {
                 identity,
                 handle,
                 run_dir: run_dir.into(),
+                servers: nbd::Record::read(run_dir),
             }),
         })
     }
@@ -251,14 +272,28 @@ impl Process {
         self.body.identity.is_alive()
     }
 
-    /// Waits until it has ended.
-    pub async fn exited(&self) {
-        wait_exit(self.pid(), &self.body.handle).await;
+    /// The processes that serve its VHD and VHDX disks to it. They end when it has ended.
+    pub fn servers(&self) -> impl Iterator<Item = Identity> {
+        self.body.servers.servers.iter().map(|s| s.identity)
     }
 
-    /// Ends the process at once, like pulling the plug, and waits until it is gone.
+    /// What the nodes of served disks stand for.
+    pub(crate) fn served(&self) -> &nbd::Record {
+        &self.body.servers
+    }
+
+    /// Waits until it has ended and all its disks are closed.
+    pub async fn exited(&self) {
+        wait_exit(self.pid(), &self.body.handle).await;
+        self.body.servers.ended().await;
+    }
+
+    /// Ends the process at once, like pulling the plug, and waits until it is gone and all its
+    /// disks are closed.
     pub async fn kill(&self) -> Result<(), ProcessError> {
-        kill(self.pid(), &self.body.handle).await
+        kill(self.pid(), &self.body.handle).await?;
+        self.body.servers.ended().await;
+        Ok(())
     }
 
     /// Ends the process in order, its disks flushed; kills it if it has not ended after
@@ -394,7 +429,7 @@ async fn kill(pid: u32, handle: &OwnedFd) -> Result<(), ProcessError> {
 }
 
 /// A handle of a process becomes readable when the process has ended.
-async fn wait_exit(pid: u32, handle: &OwnedFd) {
+pub(crate) async fn wait_exit(pid: u32, handle: &OwnedFd) {
     let watched = handle.try_clone().and_then(crate::raw::watch_readable);
     let result = match &watched {
         Ok(watched) => watched.readable().await.map(drop),
@@ -410,7 +445,7 @@ async fn wait_exit(pid: u32, handle: &OwnedFd) {
 }
 
 /// Makes the folder, and clears what an ended process has left in it.
-fn prepare_run_dir(run_dir: &Path) -> Result<(), ProcessError> {
+async fn prepare_run_dir(run_dir: &Path) -> Result<(), ProcessError> {
     let failed = |action, path: &Path, cause| ProcessError::File {
         action,
         path: path.into(),
@@ -424,6 +459,8 @@ fn prepare_run_dir(run_dir: &Path) -> Result<(), ProcessError> {
         .mode(0o700)
         .create(run_dir)
         .map_err(|cause| failed("Making the folder", run_dir, cause))?;
+    nbd::end_leftovers(run_dir).await;
+    nbd::clear(run_dir).map_err(|cause| failed("Clearing the folder", run_dir, cause))?;
     for name in SOCKET_NAMES.into_iter().chain([identity::PID_FILE]) {
         let path = run_dir.join(name);
         match std::fs::remove_file(&path) {

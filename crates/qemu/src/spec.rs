@@ -556,6 +556,9 @@ impl LaunchSpec {
         for name in crate::process::SOCKET_NAMES {
             check_socket_path(&self.run_dir.join(name))?;
         }
+        for export in crate::nbd::exports(self) {
+            check_socket_path(&export.socket)?;
+        }
         Ok(())
     }
 }

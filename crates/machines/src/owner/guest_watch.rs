@@ -92,6 +92,8 @@ async fn ended(work: &mut Work) -> Result<(), Error> {
     let Some(mut guest) = work.guest.take() else {
         return commit(work, turned_off(&work.record)).await;
     };
+    // Its disks may be closing still.
+    guest.process.exited().await;
     let mut new = turned_off(&work.record);
     if !saw_shutdown(&mut guest) {
         let log = guest.process.log_tail();

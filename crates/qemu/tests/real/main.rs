@@ -12,3 +12,4 @@ mod machine;
 mod merging;
 mod monitor;
 mod processes;
+mod served;
