@@ -524,9 +524,8 @@ impl Error {
             ),
             Error::NotCapturable { .. } => (
                 "NotCapturable",
-                "QEMU keeps a machine's memory in while it has such a device; disks in the VHD and \
-                 VHDX formats are among them.",
-                "Turn the virtual machine off first, or convert the disk to qcow2.",
+                "QEMU keeps a machine's memory in while it has such a device.",
+                "Turn the virtual machine off first, or remove the device.",
             ),
             Error::DamagedImage { .. } => (
                 "DamagedImage",

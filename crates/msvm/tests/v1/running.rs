@@ -144,41 +144,44 @@ async fn a_running_machine_has_devices_and_changes_states() {
     assert_eq!(fixture.associators(&machine, "Msvm_SystemDevice", ""), []);
 }
 
-#[tokio::test]
-async fn a_disk_that_cannot_be_captured_is_not_supported() {
-    let fixture = Fixture::new().await;
-    let image = fixture.folder.path().join("disk.vhdx");
+/// Gives QEMU, past everything that is ours, something that it cannot take into a memory image.
+async fn add_uncapturable(fixture: &Fixture, machine: &Instance) {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    let image = fixture.folder.path().join("uncapturable.vhdx");
     let made = std::process::Command::new("qemu-img")
         .args(["create", "-q", "-f", "vhdx"])
         .arg(&image)
         .arg("8M")
         .status();
     assert!(made.is_ok_and(|status| status.success()));
-    let machine = fixture.small("other.raw").await;
-    let drive = fixture.template(GENERIC, "Microsoft Synthetic Disk Drive");
-    let controllers = fixture.resources(&fixture.settings(&machine), GENERIC);
-    let second = controllers
-        .iter()
-        .filter(|resource| {
-            resource.str("ResourceSubType") == Some("Microsoft Emulated IDE Controller")
-        })
-        .nth(1)
-        .expect("a second controller");
-    let parent = path(second).to_string();
-    let drive = fixture
-        .add(&machine, &drive, &[("Parent", parent.into())])
-        .await;
-    let medium = fixture.template(GENERIC, "Microsoft Virtual Hard Disk");
-    let connection = Value::from([image.to_str().expect("a text")]);
-    let parent = path(&drive).to_string();
-    fixture
-        .add(
-            &machine,
-            &medium,
-            &[("Parent", parent.into()), ("Connection", connection)],
-        )
-        .await;
+    let run = fixture
+        .folder
+        .path()
+        .join("data/run")
+        .join(text(machine, "Name"));
+    let monitor = tokio::net::UnixStream::connect(run.join("spare.sock")).await;
+    let mut monitor = BufReader::new(monitor.expect("a monitor"));
+    let file = serde_json::json!({"driver": "file", "filename": image});
+    let node = serde_json::json!({"driver": "vhdx", "node-name": "uncapturable", "file": file});
+    let add = serde_json::json!({"execute": "blockdev-add", "arguments": node});
+    let mut line = String::new();
+    monitor.read_line(&mut line).await.expect("a greeting");
+    for command in [serde_json::json!({"execute": "qmp_capabilities"}), add] {
+        let command = format!("{command}\n");
+        let sent = monitor.get_mut().write_all(command.as_bytes()).await;
+        sent.expect("a monitor that listens");
+        line.clear();
+        monitor.read_line(&mut line).await.expect("an answer");
+        assert!(line.contains("\"return\""), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_cannot_be_captured_is_not_supported() {
+    let fixture = Fixture::new().await;
+    let machine = fixture.small("disk.raw").await;
     fixture.bring(&machine, 2).await;
+    add_uncapturable(&fixture, &machine).await;
     assert_eq!(fixture.refused(&machine).await, 32770);
     assert_eq!(fixture.request(&machine, 32769).await.code, 32770);
     assert_eq!(fixture.enabled_state(&machine), Some(2));
