@@ -126,7 +126,12 @@ async fn process_of(host: &Host, record: &Record) -> Vec<String> {
                 process.pid()
             )];
         }
-        (Err(ProcessError::NotRunning), false) => return Vec::new(),
+        (Err(ProcessError::NotRunning), false) => {
+            let servers = qemu::Process::leftover_servers(&run_dir).into_iter();
+            let sentence =
+                |pid| format!("The machine is {state:?}, but {pid} serves a disk to it.");
+            return servers.map(|s| sentence(s.pid)).collect();
+        }
         (Err(cause), true) => return vec![format!("The machine is {state:?}, but: {cause}")],
         (Err(cause), false) => return vec![cause.to_string()],
     };

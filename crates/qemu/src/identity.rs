@@ -93,7 +93,16 @@ impl Identity {
 
 /// Ends the process at once.
 pub fn kill(handle: &OwnedFd) -> io::Result<()> {
-    match rustix::process::pidfd_send_signal(handle, Signal::KILL) {
+    signal(handle, Signal::KILL)
+}
+
+/// Asks the process to end in order.
+pub(crate) fn terminate(handle: &OwnedFd) -> io::Result<()> {
+    signal(handle, Signal::TERM)
+}
+
+fn signal(handle: &OwnedFd, signal: Signal) -> io::Result<()> {
+    match rustix::process::pidfd_send_signal(handle, signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(error) => Err(error.into()),
     }

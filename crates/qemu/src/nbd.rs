@@ -81,32 +81,27 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Waits until it has written and closed its file; QEMU must have gone.
-    async fn ended(&self) {
+    /// Waits until it has written and closed its file, which it does when its client has gone, or
+    /// when it is asked to.
+    async fn ended(&self, ask: bool) {
         let Some(handle) = self.identity.open() else {
             return;
         };
-        let pid = self.identity.pid;
-        let gone = wait_exit(pid, &handle);
-        if tokio::time::timeout(END_PATIENCE, gone).await.is_err() {
-            tracing::error!(pid, path = %self.path.display(), "a server of a disk did not end; killed");
-            self.kill().await;
+        let (pid, path) = (self.identity.pid, self.path.display());
+        if ask && let Err(cause) = identity::terminate(&handle) {
+            tracing::error!(pid, %cause, "a server of a disk could not be asked to end");
         }
-    }
-
-    async fn kill(&self) {
-        let Some(handle) = self.identity.open() else {
+        let gone = tokio::time::timeout(END_PATIENCE, wait_exit(pid, &handle));
+        if gone.await.is_ok() {
             return;
-        };
-        let pid = self.identity.pid;
+        }
+        tracing::error!(pid, %path, "a server of a disk did not end; killed");
         if let Err(cause) = identity::kill(&handle) {
             tracing::error!(pid, %cause, "a server of a disk could not be killed");
         }
-        if tokio::time::timeout(KILL_PATIENCE, wait_exit(pid, &handle))
-            .await
-            .is_err()
-        {
-            tracing::error!(pid, "a server of a disk was killed and is still there");
+        let gone = tokio::time::timeout(KILL_PATIENCE, wait_exit(pid, &handle));
+        if gone.await.is_err() {
+            tracing::error!(pid, %path, "a server of a disk was killed and is still there");
         }
     }
 }
@@ -148,7 +143,7 @@ impl Record {
     /// Waits until all have closed their files; their QEMU must have gone.
     pub async fn ended(&self) {
         for server in &self.servers {
-            server.ended().await;
+            server.ended(false).await;
         }
     }
 }
@@ -157,8 +152,9 @@ impl Record {
 pub(crate) async fn end_leftovers(run_dir: &Path) {
     for server in &Record::read(run_dir).servers {
         if server.identity.is_alive() {
-            tracing::warn!(pid = server.identity.pid, path = %server.path.display(), "ending a server of a disk without a client");
-            server.kill().await;
+            let (pid, path) = (server.identity.pid, server.path.display());
+            tracing::warn!(pid, %path, "ending a server of a disk without a client");
+            server.ended(true).await;
         }
     }
 }

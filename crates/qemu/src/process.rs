@@ -205,6 +205,13 @@ impl Process {
         Ok(())
     }
 
+    /// Processes that still serve disks to a machine whose QEMU has ended.
+    pub fn leftover_servers(run_dir: &Path) -> Vec<Identity> {
+        let servers = nbd::Record::read(run_dir).servers.into_iter();
+        let alive = servers.map(|s| s.identity).filter(Identity::is_alive);
+        alive.collect()
+    }
+
     /// Makes sure that the peer is the machine `uuid`, and takes it.
     async fn adopt(qmp: Qmp, run_dir: &Path, uuid: Uuid) -> Result<Process, ProcessError> {
         let reply = qmp

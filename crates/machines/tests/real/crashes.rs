@@ -59,7 +59,7 @@ async fn dying_service() {
 
 /// A service opened again after another one has died at `point` doing `task`. Answers whether that
 /// point was reached.
-async fn die(site: &Site, task: &str, point: &str) -> bool {
+pub async fn die(site: &Site, task: &str, point: &str) -> bool {
     let status = tokio::process::Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Booting under emulation on a busy host.
-const BOOT: Duration = Duration::from_secs(240);
+pub const BOOT: Duration = Duration::from_secs(240);
 
-fn guest_image() -> Option<PathBuf> {
+pub fn guest_image() -> Option<PathBuf> {
     let named = std::env::var_os("ROOTVIRT_TEST_GUEST").map(PathBuf::from);
     let path = named.unwrap_or_else(|| "/tmp/rootvirt-guest.qcow2".into());
     if !path.is_file() {

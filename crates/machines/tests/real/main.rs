@@ -10,5 +10,6 @@ mod crashes;
 mod lifecycle;
 mod linux;
 mod refusals;
+mod served;
 mod site;
 mod snapshots;

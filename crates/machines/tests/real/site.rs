@@ -101,6 +101,18 @@ impl Site {
         path
     }
 
+    /// An empty disk of the format that the name says.
+    pub fn data_disk(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        let made = std::process::Command::new("qemu-img")
+            .args(["create", "-q", "-f", driver_of(&path)])
+            .arg(&path)
+            .arg("64M")
+            .status();
+        assert!(made.is_ok_and(|status| status.success()));
+        path
+    }
+
     /// A boot disk and two data disks on IDE and SCSI; the guest counts.
     pub async fn counter(&self, machines: &Machines, name: &str) -> MachineId {
         let id = define(machines, name).await;
@@ -110,13 +122,25 @@ impl Site {
 
     /// Gives a machine what a counting one has.
     pub async fn fill_counter(&self, machines: &Machines, id: MachineId, name: &str) {
+        self.fill_counter_on(machines, id, name, ["img", "img"])
+            .await;
+    }
+
+    /// The same, with data disks of these formats (their files' extensions).
+    pub async fn fill_counter_on(
+        &self,
+        machines: &Machines,
+        id: MachineId,
+        name: &str,
+        formats: [&str; 2],
+    ) {
         let mut sector = CODE.to_vec();
         sector.resize(509, 0);
         sector.push(1);
         sector.extend([0x55, 0xaa]);
         let boot = self.disk(&format!("{name}-boot.img"), &sector, 1);
-        let one = self.disk(&format!("{name}-one.img"), b"", 16);
-        let two = self.disk(&format!("{name}-two.img"), b"", 16);
+        let one = self.data_disk(&format!("{name}-one.{}", formats[0]));
+        let two = self.data_disk(&format!("{name}-two.{}", formats[1]));
         let scsi = add(machines, id, vec![controller()]).await.remove(0);
         for (parent, slot, file) in [
             (DeviceId(IDE[0].into()), "0", &boot),
@@ -393,11 +417,20 @@ pub fn number(bytes: &[u8]) -> u32 {
     u32::from_le_bytes(bytes[..4].try_into().unwrap())
 }
 
+/// QEMU's name for the format that a file's name says.
+fn driver_of(path: &Path) -> &'static str {
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("avhd") => "qcow2",
+        Some("vhd") => "vpc",
+        Some("vhdx") => "vhdx",
+        _ => "raw",
+    }
+}
+
 /// The number in sector 1 of a disk, by its layers' files.
 pub fn number_on_disk(layer: &Path) -> u32 {
     let copy = tempfile::NamedTempFile::new().unwrap();
-    let ours = layer.extension().is_some_and(|e| e == "avhd");
-    let format = if ours { "qcow2" } else { "raw" };
+    let format = driver_of(layer);
     let output = std::process::Command::new("qemu-img")
         .args(["dd", "-U", "-f", format, "-O", "raw", "bs=512", "count=2"])
         .arg(format!("if={}", layer.display()))
