@@ -138,7 +138,7 @@ async fn list(service: &Service, format: Format) -> Result<(), Failure> {
         ("description", "DESCRIPTION"),
         ("state", "STATE"),
         ("percent", "PERCENT"),
-        ("elapsed", "ELAPSED"),
+        ("elapsed_s", "SECONDS"),
     ]);
     for job in service.query("SELECT * FROM Msvm_ConcreteJob").await? {
         rows.push(row(&job));
@@ -181,8 +181,8 @@ pub fn row(job: &Instance) -> Map<String, serde_json::Value> {
     row.insert("description".into(), text::json_of(job, "Description"));
     row.insert("state".into(), json!(state));
     row.insert("percent".into(), text::json_of(job, "PercentComplete"));
-    row.insert("elapsed".into(), text::json_of(job, "ElapsedTime"));
-    row.insert("started".into(), text::json_of(job, "StartTime"));
+    row.insert("elapsed_s".into(), text::time_of(job, "ElapsedTime"));
+    row.insert("started".into(), text::time_of(job, "StartTime"));
     row.insert("cancellable".into(), text::json_of(job, "Cancellable"));
     row.insert("owner".into(), text::json_of(job, "Owner"));
     row.insert("error_code".into(), text::json_of(job, "ErrorCode"));

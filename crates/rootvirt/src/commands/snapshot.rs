@@ -133,7 +133,7 @@ fn row(snapshot: &Instance, statistics: &[Instance]) -> Map<String, serde_json::
         json!(instance_id.map(text::configuration_guid)),
     );
     row.insert("parent".into(), text::parent_of(snapshot));
-    row.insert("created".into(), text::json_of(snapshot, "CreationTime"));
+    row.insert("created".into(), text::time_of(snapshot, "CreationTime"));
     row.insert("pause_ms".into(), json!(milliseconds("Pause")));
     row.insert("durable_ms".into(), json!(milliseconds("TimeToDurable")));
     row.insert(

@@ -1,8 +1,10 @@
 //! Reading single properties out of instances, and WQL literals.
 
 use crate::failure::Failure;
-use cim::{Instance, ObjectPath, Value};
+use cim::{DateTime, Instance, ObjectPath, Value};
 use serde_json::{Map, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// `text` as a WQL string literal.
 pub fn wql_string(text: &str) -> String {
@@ -86,6 +88,21 @@ pub fn json_of(instance: &Instance, name: &str) -> serde_json::Value {
     instance
         .get(name)
         .map_or(serde_json::Value::Null, json_value)
+}
+
+/// A point in time as RFC 3339 in UTC, an interval in seconds; null when there is none.
+pub fn time_of(instance: &Instance, name: &str) -> serde_json::Value {
+    match instance.get(name) {
+        Some(Value::DateTime(DateTime::Timestamp { unix_micros, .. })) => {
+            let nanos = i128::from(*unix_micros) * 1000;
+            let text = OffsetDateTime::from_unix_timestamp_nanos(nanos)
+                .ok()
+                .and_then(|time| time.format(&Rfc3339).ok());
+            json!(text)
+        }
+        Some(Value::DateTime(DateTime::Interval { micros })) => json!(*micros as f64 / 1e6),
+        _ => serde_json::Value::Null,
+    }
 }
 
 /// A whole instance as JSON, keys in snake_case.
