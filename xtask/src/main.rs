@@ -2,8 +2,8 @@
 //! cargo commands. Nothing here is part of the product.
 //!
 //! Each command is a module: `setup` (what the other commands need on this machine), `guest` (the
-//! demo guest's disk image), `test`, `check`, `bench`. A new command is a module with a `run` and a
-//! row in [`COMMANDS`].
+//! demo guest's disk image), `test`, `soak`, `check`, `bench`. A new command is a module with a
+//! `run` and a row in [`COMMANDS`].
 
 mod apt;
 mod bench;
@@ -12,6 +12,7 @@ mod demo;
 mod guest;
 mod process;
 mod setup;
+mod soak;
 mod test;
 mod workspace;
 
@@ -52,6 +53,11 @@ const COMMANDS: &[Command] = &[
         name: "test",
         usage: test::USAGE,
         run: test::run,
+    },
+    Command {
+        name: "soak",
+        usage: soak::USAGE,
+        run: soak::run,
     },
     Command {
         name: "bench",

@@ -15,13 +15,15 @@
 //!
 //! 1. RAM counter **A** becomes `i`.
 //! 2. Page `i mod N` of a ring of N pages (16,384 where memory allows) is filled with `i`.
-//! 3. `i` is written to every data disk, with `O_DIRECT | O_SYNC`, into slot `i mod 2`; the two
-//!    slots lie in different clusters ([`disk::SLOT_OFFSETS`]).
+//! 3. On every data disk, slot `i mod 2` must still hold round `i - 2`; then `i` is written there,
+//!    with `O_DIRECT | O_SYNC`. The two slots lie in different clusters ([`disk::SLOT_OFFSETS`]).
 //! 4. RAM counter **B** becomes `i`.
 //! 5. In every 8th round the blocks just written are read back and compared.
 //!
 //! So at every instant `B <= D <= A` and `A - B <= 1` for the counter D of each disk: memory and
-//! disks that are not of one instant break this soon. A disk is a data disk when its first 128 KiB
+//! disks that are not of one instant break this soon. A guest that goes on from a snapshot whose
+//! disks are not of the instant of its memory finds out in its next two rounds, and counts a read
+//! error. A disk is a data disk when its first 128 KiB
 //! and its slots are zero or hold this guest's blocks; any other disk is left alone. After a boot
 //! the guest goes on from the highest counter it finds on its disks.
 //!

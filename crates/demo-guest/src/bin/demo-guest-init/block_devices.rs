@@ -20,6 +20,8 @@ pub struct DataDisk {
     file: File,
     /// The last counter written, or found when it was taken.
     pub counter: u64,
+    /// Rounds written one after the other since it was taken, or since the last failed write.
+    streak: u64,
     buffer: Box<BlockBuffer>,
 }
 
@@ -60,6 +62,7 @@ impl DataDisk {
             bus: bus_of(name),
             file,
             counter,
+            streak: 0,
             buffer,
         }))
     }
@@ -67,10 +70,22 @@ impl DataDisk {
     /// Writes the block of a round.
     pub fn write(&mut self, contents: CounterBlock) -> io::Result<()> {
         self.buffer.encode(contents);
+        let streak = std::mem::take(&mut self.streak);
         self.file
             .write_all_at(&self.buffer.0, slot_offset(contents.counter))?;
         self.counter = contents.counter;
+        self.streak = streak + 1;
         Ok(())
+    }
+
+    /// Whether the slot that a round is about to overwrite still holds what memory says was
+    /// written there two rounds ago. After going back to a snapshot whose disks are of another
+    /// instant than its memory, it does not.
+    pub fn is_in_step(&mut self, next: CounterBlock) -> io::Result<bool> {
+        match next.counter.checked_sub(2) {
+            Some(counter) if self.streak >= 2 => self.verify(CounterBlock { counter, ..next }),
+            _ => Ok(true),
+        }
     }
 
     /// Whether the disk gives back the block of a round.

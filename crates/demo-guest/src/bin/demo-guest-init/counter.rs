@@ -105,6 +105,9 @@ impl Counter {
             write_ring_page(page, self.boot, index, value);
         }
         for disk in &mut disks.taken {
+            if !disk.is_in_step(contents).unwrap_or(false) {
+                self.read_errors.fetch_add(1, SeqCst);
+            }
             if disk.write(contents).is_err() {
                 self.write_errors.fetch_add(1, SeqCst);
             }

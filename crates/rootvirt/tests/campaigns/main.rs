@@ -1,0 +1,23 @@
+//! Campaigns against the whole program: the service as a process of its own, driven by its command
+//! line, its guests on real QEMU. What is judged is what a user would see: the service's answers,
+//! the files it leaves, and what the guest itself says of its memory and its disks.
+//!
+//! - [`kills`]: the service dies at every journalled step of the three snapshot verbs
+//! - [`lockstep`]: memory and disks of live snapshots are of one instant, and torn ones are noticed
+//! - [`faults`]: QEMU dies, space runs out, jobs are cancelled, the service restarts
+//!
+//! [`site`] is a service with its data directory, [`machine`] a machine with the demo guest, and
+//! [`invariants`] what must hold whenever the service is ready. The tests need
+//! `ROOTVIRT_TEST_GUEST` (`cargo xtask test` sets it). The kill campaign has a long form: `cargo
+//! xtask soak`.
+
+#![allow(clippy::unwrap_used)]
+
+mod faults;
+mod invariants;
+mod kills;
+mod lockstep;
+mod machine;
+mod site;
+mod small_disk;
+mod torn;
