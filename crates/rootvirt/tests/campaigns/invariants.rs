@@ -37,8 +37,9 @@ impl Frozen {
     }
 }
 
-/// Checks everything about a machine that is not in the middle of something.
+/// Waits until the machine is at rest, and checks everything about it.
 pub fn check(site: &Site, machine: &mut Machine, frozen: &mut Frozen) -> Facts {
+    machine.wait_until_at_rest(site);
     let running = machine.state(site) == "running";
     let mut halted_at = None;
     if running {

@@ -346,6 +346,7 @@ impl Campaign {
         if state == "running" {
             self.machine.goes_on();
         }
+        self.machine.wait_until_at_rest(&self.site);
         let took = begun.elapsed();
         let after = self.check();
         println!(

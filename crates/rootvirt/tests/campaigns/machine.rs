@@ -1,9 +1,9 @@
 //! A machine with the demo guest: a boot disk and two data disks, one on IDE and one on SCSI.
 
-use crate::site::{PATIENCE, Site, blank_file};
+use crate::site::{PATIENCE, Site, blank_file, eventually};
 use demo_guest::protocol::Report;
 use demo_guest::serial::SerialClient;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// How many rounds a second the guest does while it is snapshotted.
@@ -124,6 +124,14 @@ impl Machine {
 
     pub fn state(&self, site: &Site) -> String {
         self.show(site)["state"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until nothing is done to the machine any more: its disks may be merged for a while
+    /// after the service is ready.
+    pub fn wait_until_at_rest(&self, site: &Site) {
+        eventually("the machine is at rest", PATIENCE, || {
+            (self.show(site)["status"] == json!(["OK"])).then_some(())
+        });
     }
 
     /// Takes a snapshot; gives its id.
