@@ -62,8 +62,10 @@ class Service:
         return "\n--- serve.log ---\n" + text[-4000:]
 
     def start(self, environment=None):
+        """Started again, it listens where it did before: connections stay good."""
+        plain = self.endpoints.get("cimxml", "127.0.0.1:0")
         self.process = subprocess.Popen(
-            [self.binary, "serve", "--data-dir", self.data_dir, "--cimxml", "127.0.0.1:0",
+            [self.binary, "serve", "--data-dir", self.data_dir, "--cimxml", plain,
              "--cimxml-tls", "127.0.0.1:0", "--accelerator", "tcg"],
             stdout=subprocess.PIPE, stderr=self.log, text=True,
             env={**os.environ, **(environment or {})})
