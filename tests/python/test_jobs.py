@@ -7,8 +7,8 @@ import pytest
 
 from conftest import follow
 from v1_client import (
-    COMPLETED, DISABLED, ENABLED, NOT_SUPPORTED, OFF, RUN, SETTINGS, STARTED, Client, text,
-    wmi_path)
+    COMPLETED, DISABLED, ENABLED, NOT_AVAILABLE, NOT_SUPPORTED, RUN, SETTINGS, STARTED, Client,
+    image)
 
 CANCELLED = (8, 9, 10)
 INVALID_TRANSITION, NO_TIMEOUT = 4097, 4098
@@ -79,6 +79,22 @@ def test_a_job_that_has_ended(client, job):
     code, _ = ask("RequestStateChange", job.path, RequestedState=pywbem.Uint16(4),
                   TimeoutPeriod=pywbem.CIMDateTime("00000000000100.000000:000"))
     assert code == NO_TIMEOUT
+
+
+def test_a_job_that_fails(client, tmp_path):
+    vm = client.define()
+    file = image(tmp_path / "gone.img")
+    client.attach(vm, client.controller(vm), 0, str(file))
+    file.unlink()
+    code, out = client.request(vm, RUN)
+    assert code == STARTED
+    job = follow(client.connection, out["Job"])
+    assert (job["JobState"], job["ErrorCode"]) == (10, NOT_AVAILABLE)
+    assert "gone.img" in job["ErrorDescription"] and job["ErrorSummaryDescription"]
+    code, error = client.connection.InvokeMethod("GetError", job.path)
+    assert code == COMPLETED and "gone.img" in error["Error"]
+    assert client.state(vm) == DISABLED
+    client.destroy(vm)
 
 
 def test_a_snapshot_is_cancelled(client, guest):

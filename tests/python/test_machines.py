@@ -4,7 +4,7 @@ import pywbem
 import pytest
 
 from v1_client import (
-    COMPLETED, DISABLED, ENABLED, INVALID_PARAMETER, INVALID_STATE, OFF, PAUSE, PAUSED, RESET,
+    COMPLETED, DISABLED, ENABLED, INVALID_PARAMETER, INVALID_STATE, IN_USE, OFF, PAUSE, PAUSED, RESET,
     RESOURCE, RUN, SAVE, SETTINGS, SUSPENDED, Client, image, text, wmi_path)
 
 
@@ -263,3 +263,28 @@ def test_the_host(client, small):
     hosted = client.connection.AssociatorNames(
         host.path, AssocClass="Msvm_HostedDependency", ResultClass="Msvm_ComputerSystem")
     assert small["Name"] in [path.keybindings["Name"] for path in hosted]
+
+
+def test_changes_that_are_refused(client, folder):
+    vm, other = client.define(), client.define()
+    memory = client.resources(client.settings(vm), "Msvm_MemorySettingData")[0]
+    assert client.modify(vm, text(memory, VirtualQuantity=32))[0] == COMPLETED
+    file = str(image(folder / "refused.img"))
+    drive, disk = client.attach(vm, client.controller(vm), 0, file)
+    assert client.remove(vm, drive.path)[0] == INVALID_PARAMETER
+    # No two machines write to one file.
+    empty, = client.add(other, text(client.template("Microsoft Synthetic Disk Drive"),
+                                    Parent=wmi_path(client.controller(other).path), Address=0))
+    code, _ = client.call("AddVirtualSystemResources", TargetSystem=other.path, ResourceSettingData=[
+        text(client.template("Microsoft Virtual Hard Disk"), Parent=wmi_path(empty.path),
+             Connection=[file])])
+    assert code == IN_USE
+    for state in (RUN, SAVE):
+        client.bring(vm, state)
+        assert client.modify(vm, text(memory, VirtualQuantity=64))[0] == INVALID_STATE
+        assert client.remove(vm, disk.path)[0] == INVALID_STATE
+    # A saved machine is turned off without being started.
+    client.bring(vm, OFF)
+    assert client.state(vm) == DISABLED
+    for each in (vm, other):
+        client.destroy(each)
