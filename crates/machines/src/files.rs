@@ -87,11 +87,14 @@ pub(crate) fn make_folder(path: &Path) -> Result<(), Error> {
     if path.is_dir() {
         return Ok(());
     }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(Error::io("Making the folder", path))?;
+    // Each one's name must be durable in the one above, not only the last one's.
+    if let Some(parent) = path.parent() {
+        make_folder(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        other => other.map_err(Error::io("Making the folder", path))?,
+    }
     match path.parent() {
         Some(parent) => sync_folder(parent),
         None => Ok(()),

@@ -32,6 +32,10 @@ pub(crate) async fn settle(
         let job = job.unwrap_or_else(|| forgotten(work, &row));
         tracing::info!(machine = %row.machine, step = %row.step, "settling an unfinished saga");
         let outcome = settle_saga(work, &row, &job).await;
+        if work.unsettled {
+            // The journal keeps the saga, for the next start.
+            return outcome;
+        }
         if let Err(cause) = &outcome {
             tracing::info!(machine = %row.machine, %cause, "the saga was undone");
         }
@@ -156,11 +160,11 @@ async fn settle_start(
         return Err(Error::ServiceRestarted);
     }
     // The claim on the saved state is gone already, so this goes forward.
-    work.sweep(&plan.sweep).await?;
     work.process()?
         .cont()
         .await
         .map_err(Error::qemu("Letting the guest run"))?;
+    work.sweep(&plan.sweep).await?;
     let same = work.record.clone();
     work.finish(same, job).await
 }
@@ -181,7 +185,10 @@ async fn settle_create(
         }
         job.unlink();
     }
-    snapshot_create::undo(work, row.saga, &mut plan).await;
+    if let Err(cause) = snapshot_create::try_undo(work, row.saga, &mut plan).await {
+        work.unsettled = true;
+        return Err(cause);
+    }
     Err(Error::ServiceRestarted)
 }
 

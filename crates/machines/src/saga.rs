@@ -31,6 +31,7 @@ pub const STEPS: &[(&str, &[&str])] = &[
             "create.received",
             "create.manifest",
             "create.written",
+            "create.undoing",
             "create.undo",
             "create.done",
         ],

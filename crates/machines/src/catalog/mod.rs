@@ -233,6 +233,13 @@ fn commit_group(
         let mut next = Some((first, reply));
         while let Some((changes, reply)) = next.take() {
             replies.push((reply, sql::apply(&mut transaction, &changes)));
+            if transaction.is_autocommit() {
+                // A full disk has undone all of it; what came after would be on its own.
+                return Err(CatalogError::Storage {
+                    doing: "written",
+                    source: "the database gave up the whole transaction".into(),
+                });
+            }
             if replies.len() < GROUP {
                 match inbox.try_recv() {
                     Ok(Request::Commit(changes, reply)) => next = Some((changes, reply)),

@@ -311,6 +311,16 @@ async fn look(work: &Work, path: &std::path::Path) -> Result<qemu::spec::Format,
             reason: "it is marked as damaged".into(),
         });
     }
+    if let Some(below) = info.backing {
+        // The guest would see nothing where the data is in the file below.
+        return Err(Error::UnreadableImage {
+            path: path.to_owned(),
+            reason: format!(
+                "it stands on another image, {}; merge the two first",
+                below.path.display()
+            ),
+        });
+    }
     Ok(format)
 }
 

@@ -209,73 +209,101 @@ pub(crate) async fn fold_new_layers(
     work: &mut Work,
     saga: JobId,
     plan: &mut CreatePlan,
-) -> Vec<NewLayer> {
+) -> Result<Vec<NewLayer>, Error> {
     let Ok(process) = work.process() else {
-        return fold_dead(work, plan).await;
+        return Ok(fold_dead(work, plan).await);
     };
     stop_sending(&process).await;
-    let active: Vec<_> = match process.block_devices().await {
-        Ok(devices) => devices
-            .into_iter()
-            .filter_map(|d| d.layers.last().map(|l| (l.node.clone(), l.path.clone())))
-            .collect(),
-        Err(cause) => {
-            tracing::error!(%cause, "QEMU's disks are not known; new layers are kept");
-            return plan.layers.clone();
-        }
-    };
-    let mut kept = Vec::new();
-    let mut stopped = false;
-    for new in plan.layers.clone() {
-        let Ok(overlay) = node(new.overlay.id) else {
-            continue;
-        };
-        let written = active
-            .iter()
-            .any(|(name, path)| name == overlay.as_str() || *path == new.overlay.path);
-        if written && files::stored_bytes(&new.overlay.path) <= LARGEST_FOLD {
-            stopped = stopped || process.stop().await.is_ok();
-            if !stopped || fold_live(&process, &new).await.is_err() {
-                kept.push(new);
-                continue;
-            }
-        } else if written {
-            kept.push(new);
-            continue;
-        }
-        let _ = process.remove_node(&overlay).await;
-        plan.folded.push(new.overlay.id);
-    }
+    let before = plan.folded.len();
+    let kept = fold_each(&process, plan).await;
     let journal = work
         .step(saga, "create.undo", &Plan::Create(plan.clone()))
         .await;
     if let Err(cause) = journal {
         tracing::error!(%cause, "the journal cannot be written");
+        // That the file is gone says the same.
+        forget_folded(plan, before).await?;
     }
     kept
 }
 
-async fn fold_live(process: &qemu::Process, new: &NewLayer) -> Result<(), Error> {
+async fn fold_each(process: &qemu::Process, plan: &mut CreatePlan) -> Result<Vec<NewLayer>, Error> {
+    let mut kept = Vec::new();
+    let mut stopped = false;
+    for new in plan.layers.clone() {
+        let overlay = node(new.overlay.id)?;
+        if is_active(process, &new).await? {
+            let small = files::stored_bytes(&new.overlay.path) <= LARGEST_FOLD;
+            if small {
+                stopped = stopped || process.stop().await.is_ok();
+            }
+            if small && stopped {
+                fold_live(process, &new).await;
+            }
+            // Merging can fail after it has taken effect: what QEMU says now counts.
+            if is_active(process, &new).await? {
+                kept.push(new);
+                continue;
+            }
+        }
+        let _ = process.remove_node(&overlay).await;
+        if !plan.folded.contains(&new.overlay.id) {
+            plan.folded.push(new.overlay.id);
+        }
+    }
+    Ok(kept)
+}
+
+/// Whether the guest writes to a new layer.
+async fn is_active(process: &qemu::Process, new: &NewLayer) -> Result<bool, Error> {
+    let devices = process
+        .block_devices()
+        .await
+        .map_err(Error::qemu("Asking for the guest's disks"))?;
     let overlay = node(new.overlay.id)?;
+    Ok(devices
+        .iter()
+        .filter_map(|d| d.active())
+        .any(|l| l.node == overlay.as_str() || l.path == new.overlay.path))
+}
+
+/// Deletes the files of folded layers, durably.
+async fn forget_folded(plan: &CreatePlan, from: usize) -> Result<(), Error> {
+    let folded = plan.folded.get(from..).unwrap_or_default();
+    let layers = plan
+        .layers
+        .iter()
+        .filter(|l| folded.contains(&l.overlay.id));
+    let files: Vec<_> = layers.map(|l| l.overlay.path.clone()).collect();
+    blocking(move || {
+        for file in &files {
+            files::delete(file)?;
+            if let Some(folder) = file.parent() {
+                files::sync_folder(folder)?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn fold_live(process: &qemu::Process, new: &NewLayer) {
     let folded = async {
-        process
-            .commit(
-                &block_job(new.overlay.id)?,
-                &overlay,
-                &overlay,
-                &node(new.below)?,
-            )
+        let (overlay, below) = (node(new.overlay.id)?, node(new.below)?);
+        let merge = process
+            .commit(&block_job(new.overlay.id)?, &overlay, &overlay, &below)
             .await
-            .map_err(Error::qemu("Folding a disk layer back"))?
-            .wait(Duration::from_secs(30))
-            .await
-            .map_err(Error::qemu("Folding a disk layer back"))
+            .map_err(Error::qemu("Folding a disk layer back"))?;
+        let ended = merge.wait(Duration::from_secs(30)).await;
+        if ended.is_err() {
+            // Left alone it would go on, and be in the way of everything that comes.
+            let _ = merge.cancel().await;
+        }
+        ended.map_err(Error::qemu("Folding a disk layer back"))
+    };
+    if let Err(cause) = folded.await {
+        tracing::warn!(%cause, layer = %new.overlay.id, "a disk layer is not folded back");
     }
-    .await;
-    if let Err(cause) = &folded {
-        tracing::warn!(%cause, layer = %new.overlay.id, "a disk layer is kept");
-    }
-    folded
 }
 
 /// The guest is gone: what it wrote goes down into the layer that it wrote to before.

@@ -24,7 +24,7 @@ use crate::error::Error;
 use crate::host::Host;
 use crate::ids::{DeviceId, JobId, MachineId, SnapshotId};
 use crate::jobs::{JobHandle, end_of};
-use crate::model::{Activity, JobKind, State, Timestamp};
+use crate::model::{Activity, Health, JobKind, State, Timestamp};
 use crate::request::{
     Actor, GlobalChange, NewDevice, ResourceChange, SettingsChange, StateRequest,
 };
@@ -200,6 +200,13 @@ impl Owner {
             }
         };
         let end = work.ended.take();
+        if work.unsettled {
+            self.give_up(&work);
+            if let (Some(Running { job: Some(job), .. }), Some((state, at))) = (running, end) {
+                job.end(state, at);
+            }
+            return false;
+        }
         // A merge for tidiness that broke off would break off again.
         let tidied = running.as_ref().is_some_and(|r| r.job.is_none());
         work.shown = Default::default();
@@ -216,6 +223,18 @@ impl Owner {
             job.end(state, at);
         }
         !gone
+    }
+
+    /// Shows that nobody looks after the machine until the service starts again.
+    fn give_up(&self, work: &Work) {
+        let mut shown = work.record.publish(Default::default());
+        shown.health = Health::Critical(
+            "What a failed snapshot did to this virtual machine's disks could not be taken back. \
+             It can be used again when the service has been restarted."
+                .into(),
+        );
+        self.host.directory.publish(shown);
+        tracing::error!(machine = %self.id, "a saga is left for the next start to settle");
     }
 
     async fn guest(&mut self, happening: Happening) {
@@ -408,9 +427,13 @@ async fn perform(mut work: Box<Work>, job: JobHandle, operation: Operation) -> B
     }
     if work.ended.is_none() {
         let (end, now) = (end_of(&outcome), Timestamp::now());
-        let changes = vec![Change::DeleteJournal(job.id()), job.ended_row(&end, now)];
-        if let Err(cause) = work.host.catalog.commit(changes).await {
+        let mut changes = vec![job.ended_row(&end, now)];
+        if !work.unsettled {
+            changes.push(Change::DeleteJournal(job.id()));
+        }
+        if let Err(cause) = work.host.catalog.commit(changes.clone()).await {
             tracing::error!(%cause, job = %job.id(), "the end of a job could not be recorded");
+            work.overdue.extend(changes);
         }
         work.ended = Some((end, now));
     }
@@ -429,8 +452,9 @@ async fn tidy_up(work: &mut Work, stop: &tokio::sync::watch::Receiver<bool>) {
         }
     }
     let ended = vec![Change::DeleteJournal(saga)];
-    if let Err(cause) = work.host.catalog.commit(ended).await {
+    if let Err(cause) = work.host.catalog.commit(ended.clone()).await {
         tracing::error!(%cause, "the end of a merge could not be recorded");
+        work.overdue.extend(ended);
     }
 }
 

@@ -7,7 +7,7 @@
 use super::merge;
 use super::record::{Record, layers_of};
 use super::work::{Work, blocking, node, qemu_layer};
-use crate::catalog::{DurableState, Image, Layer, SnapshotRow};
+use crate::catalog::{Change, DurableState, Image, Layer, SnapshotRow};
 use crate::error::Error;
 use crate::files;
 use crate::host::MEMORY_SOCKET;
@@ -29,6 +29,9 @@ use std::time::{Duration, Instant};
 const CAPTURE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long QEMU may take for a question that it answers from memory.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+/// How often, and after which pause, taking a snapshot back is tried.
+const UNDO_ATTEMPTS: u32 = 3;
+const UNDO_PAUSE: Duration = Duration::from_secs(1);
 /// How often progress is looked at.
 const TICK: Duration = Duration::from_millis(50);
 /// Room that must be left for anything but memory.
@@ -505,31 +508,40 @@ pub(crate) fn point(settings: &mut Settings, device: &DeviceId, layer: &Layer) {
     }
 }
 
-/// Takes everything back that was done for the snapshot. What cannot be taken back while the guest
-/// runs (a layer already written to) is kept as a part of the chain, and merged later.
-pub(crate) async fn undo(work: &mut Work, saga: JobId, plan: &mut CreatePlan) {
-    let mut kept = Vec::new();
-    if plan.memory.is_some() && plan.freezing {
-        kept = merge::fold_new_layers(work, saga, plan).await;
-    } else if let Ok(process) = work.process() {
-        for new in &plan.layers {
-            if let Ok(node) = node(new.overlay.id) {
-                let _ = process.remove_node(&node).await;
-            }
+/// Takes everything back that was done for the snapshot, and tries again where QEMU or the catalog
+/// does not let it. If that does not help either, the journal keeps the saga.
+async fn undo(work: &mut Work, saga: JobId, plan: &mut CreatePlan) {
+    for attempt in 1..=UNDO_ATTEMPTS {
+        match try_undo(work, saga, plan).await {
+            Ok(()) => return,
+            Err(cause) => tracing::error!(%cause, attempt, "a snapshot could not be undone"),
         }
+        tokio::time::sleep(UNDO_PAUSE).await;
     }
+    work.unsettled = true;
+}
+
+/// Takes everything back once. What cannot be taken back while the guest runs (a layer already
+/// written to) is kept as a part of the chain, and merged later. Can be repeated.
+pub(crate) async fn try_undo(
+    work: &mut Work,
+    saga: JobId,
+    plan: &mut CreatePlan,
+) -> Result<(), Error> {
+    let kept = take_layers_back(work, saga, plan).await;
     resume(work).await;
+    let kept = kept?;
     if !kept.is_empty() {
+        // In one commit with the journal: who undoes this again must not touch what is kept.
+        let mut rest = plan.clone();
+        rest.layers.retain(|l| !kept.contains(l));
         let new = with_layers(&work.record, &kept);
-        if let Err(cause) = work.commit(new, Vec::new()).await {
-            // The journal still has the saga: the next start settles it.
-            tracing::error!(%cause, "a disk layer could not be recorded");
-            return;
-        }
+        let row = Plan::Create(rest.clone()).row(saga, work.record.id, "create.undo")?;
+        work.commit(new, vec![Change::PutJournal(row)]).await?;
+        *plan = rest;
     }
-    let layers = plan.layers.iter().filter(|l| !kept.contains(l));
     let mut files: Vec<_> = vec![plan.dir.join(files::MANIFEST)];
-    files.extend(layers.map(|l| l.overlay.path.clone()));
+    files.extend(plan.layers.iter().map(|l| l.overlay.path.clone()));
     if let Some(image) = &plan.memory {
         files.push(image.path.clone());
         let mut temporary = image.path.as_os_str().to_owned();
@@ -545,6 +557,34 @@ pub(crate) async fn undo(work: &mut Work, saga: JobId, plan: &mut CreatePlan) {
     }
     work.shown.activity = None;
     work.publish();
+    Ok(())
+}
+
+/// Takes the new layers out of their chains; answers those that must stay.
+async fn take_layers_back(
+    work: &mut Work,
+    saga: JobId,
+    plan: &mut CreatePlan,
+) -> Result<Vec<NewLayer>, Error> {
+    if plan.freezing || plan.captured.is_some() {
+        // From here on the saga must not go forward any more, whatever was captured.
+        let mut intent = plan.clone();
+        intent.captured = None;
+        work.step(saga, "create.undoing", &Plan::Create(intent.clone()))
+            .await?;
+        *plan = intent;
+    }
+    if plan.memory.is_some() && plan.freezing {
+        return merge::fold_new_layers(work, saga, plan).await;
+    }
+    if let Ok(process) = work.process() {
+        for new in &plan.layers {
+            if let Ok(node) = node(new.overlay.id) {
+                let _ = process.remove_node(&node).await;
+            }
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// A guest that runs by our books is not left standing still.

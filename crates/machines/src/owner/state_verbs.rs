@@ -12,6 +12,7 @@ use crate::jobs::JobHandle;
 use crate::model::{Health, Process, State};
 use crate::saga::{Plan, SavePlan, StartPlan, Sweep};
 use qemu::memory_image::MemoryImage;
+use qemu::qmp::QmpError;
 use qemu::spec::{Backing, Start};
 use std::time::Duration;
 
@@ -71,17 +72,45 @@ async fn launch_and_run(work: &mut Work, job: &JobHandle, plan: &StartPlan) -> R
         image: plan.image,
         sweep: sweep.clone(),
     });
+    let before = work.record.clone();
     work.commit_step(new, job.id(), "start.run", &then).await?;
-    work.process()?
-        .cont()
-        .await
-        .map_err(Error::qemu("Letting the guest run"))?;
-    work.sweep(&sweep).await?;
+    if let Err((cause, ran)) = let_run(work).await {
+        if !ran && before.body.saved_image.is_some() {
+            claim_again(work, job, before).await;
+        }
+        return Err(cause);
+    }
+    // What cannot be deleted now goes with the next sweep; the guest runs.
+    if let Err(cause) = work.sweep(&sweep).await {
+        tracing::error!(%cause, "a used saved state could not be deleted");
+    }
     work.shown = Default::default();
     let same = work.record.clone();
     work.finish(same, job).await?;
     work.reach("start.done");
     Ok(())
+}
+
+/// Lets the guest take its first step. A failure comes with whether it may have taken it.
+async fn let_run(work: &Work) -> Result<(), (Error, bool)> {
+    let process = work.process().map_err(|cause| (cause, false))?;
+    process.cont().await.map_err(|cause| {
+        let ran = !matches!(cause, QmpError::Refused { .. });
+        (Error::qemu("Letting the guest run")(cause), ran)
+    })
+}
+
+/// The guest has not run after all, so the saved state still fits its disks: claims it again.
+async fn claim_again(work: &mut Work, job: &JobHandle, before: Record) {
+    kill(work).await;
+    let plan = Plan::Start(StartPlan {
+        image: before.body.saved_image,
+        sweep: Sweep::default(),
+    });
+    let claimed = work.commit_step(before, job.id(), "start.launch", &plan);
+    if let Err(cause) = claimed.await {
+        tracing::error!(%cause, "the saved state could not be claimed again");
+    }
 }
 
 /// Launches QEMU; the guest stands still.

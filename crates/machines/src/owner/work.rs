@@ -28,6 +28,12 @@ pub(crate) struct Work {
     pub ended: Option<(JobState, Timestamp)>,
     /// The machine has been destroyed.
     pub gone: bool,
+    /// A saga could be brought neither forward nor back. Its journal stays for the next start to
+    /// settle, and until then nobody may touch the machine.
+    pub unsettled: bool,
+    /// The ends of sagas that could not be recorded; they go with the next commit. Without that, a
+    /// later start would take such a saga for unfinished and undo what has come since.
+    pub overdue: Vec<Change>,
     /// Whether the catalog has the machine; not while it is being defined.
     stored: bool,
 }
@@ -54,6 +60,8 @@ impl Work {
             shown: Shown::default(),
             ended: None,
             gone: false,
+            unsettled: false,
+            overdue: Vec::new(),
             stored: true,
         }
     }
@@ -98,12 +106,14 @@ impl Work {
 
     /// Makes `new` and `extra` true together, and publishes.
     pub async fn commit(&mut self, new: Record, mut extra: Vec<Change>) -> Result<(), Error> {
-        let mut changes = new.changes_from(&self.record);
+        let mut changes = self.overdue.clone();
+        changes.extend(new.changes_from(&self.record));
         changes.append(&mut extra);
         if !self.stored {
             changes.insert(0, Change::PutMachine(Box::new(new.row())));
         }
         self.host.catalog.commit(changes).await?;
+        self.overdue.clear();
         self.stored = true;
         let old = std::mem::replace(&mut self.record, new);
         self.host.disks.replace(
@@ -117,14 +127,16 @@ impl Work {
 
     /// Records the job and its saga's first step.
     pub async fn begin(
-        &self,
+        &mut self,
         job: &JobHandle,
         step: &'static str,
         plan: &Plan,
     ) -> Result<(), Error> {
         let row = plan.row(job.id(), self.record.id, step)?;
-        let changes = vec![job.row(), Change::PutJournal(row)];
+        let mut changes = self.overdue.clone();
+        changes.extend([job.row(), Change::PutJournal(row)]);
         self.host.catalog.commit(changes).await?;
+        self.overdue.clear();
         self.reach(step);
         Ok(())
     }
