@@ -90,7 +90,7 @@ impl Process {
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| lacking(COMMAND, "a node's name, driver or file"))?;
         if let Some(graph) = self.graph_if_served().await? {
-            graph.name_files(&mut nodes, self.served());
+            graph.name_files(&mut nodes, &self.served());
         }
         Ok(nodes)
     }
@@ -262,9 +262,9 @@ impl Graph {
             .collect();
         for node in nodes {
             let file = self.below(&node.node, "file").and_then(|n| paths.get(n));
-            if let Some(server) = served.of_node(&node.node) {
-                node.driver = server.format.driver().into();
-                node.path.clone_from(&server.path);
+            if let Some(export) = served.of_node(&node.node) {
+                node.driver = export.format.driver().into();
+                node.path.clone_from(&export.path);
             } else if let Some(path) = file {
                 node.path.clone_from(path);
             }

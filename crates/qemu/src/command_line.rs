@@ -186,10 +186,16 @@ fn drives(line: &mut Line, spec: &LaunchSpec, boot: &mut BootOrder) {
 }
 
 /// The device without its place. A failed write stops the guest instead of failing in it (a full
-/// disk is no damage: the write is repeated on `cont`); a failed read is the guest's to handle.
+/// disk is no damage: the write is repeated on `cont`); a failed read is the guest's to handle,
+/// unless it may be the server of the disk that has failed, and can be started again.
 fn drive(bus: &str, drive: &Drive, boot: &mut BootOrder) -> Value {
+    let served = |layer: &Layer| crate::nbd::is_served(layer.format);
+    let rerror = match drive.medium.layers().iter().any(served) {
+        true => "stop",
+        false => "report",
+    };
     let mut device = json!({
-        "id": drive.id.as_str(), "rerror": "report", "werror": "stop", "write-cache": "on",
+        "id": drive.id.as_str(), "rerror": rerror, "werror": "stop", "write-cache": "on",
     });
     let (kind, class) = match &drive.medium {
         Medium::Disk(_) => ("hd", BootClass::Disk),
@@ -210,7 +216,7 @@ fn blocks(line: &mut Line, medium: &Medium, exports: &[Export]) {
     let layers = medium.layers();
     for (at, layer) in layers.iter().enumerate() {
         let active = matches!(medium, Medium::Disk(_)) && at + 1 == layers.len();
-        let mut node = match exports.iter().find(|e| e.layer.node == layer.node) {
+        let mut node = match exports.iter().find(|e| e.node == layer.node) {
             Some(export) => served_node(export),
             None => block_node(layer, !active),
         };
@@ -245,10 +251,14 @@ pub(crate) fn block_node(layer: &Layer, read_only: bool) -> Value {
     })
 }
 
+/// For how many seconds the guest's reads and writes wait for a server that has ended to be there
+/// again, before they fail (which stops the guest).
+const RECONNECT_SECONDS: u32 = 5;
+
 /// The node of a file that another process serves.
 fn served_node(export: &Export) -> Value {
     json!({
-        "node-name": export.layer.node.as_str(),
+        "node-name": export.node.as_str(),
         "driver": "nbd",
         "read-only": export.read_only,
         "auto-read-only": false,
@@ -256,6 +266,7 @@ fn served_node(export: &Export) -> Value {
         "cache": {"direct": false, "no-flush": false},
         "server": {"type": "unix", "path": export.socket.to_string_lossy()},
         "export": "",
+        "reconnect-delay": RECONNECT_SECONDS,
     })
 }
 

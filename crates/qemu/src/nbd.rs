@@ -14,13 +14,14 @@ use crate::command_line::can_do_direct_io;
 use crate::identity::{self, Identity};
 use crate::installation::Installation;
 use crate::process::{ProcessError, wait_exit};
-use crate::spec::{Format, Id, LaunchSpec, Layer, Medium};
+use crate::spec::{Format, Id, LaunchSpec, Medium};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// The file in a run folder that names the servers of its process.
@@ -38,9 +39,12 @@ const END_PATIENCE: Duration = Duration::from_secs(30);
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A file that is served to QEMU instead of being opened by it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Export {
-    pub layer: Layer,
+    /// The node in QEMU that is the server's client.
+    pub node: Id,
+    pub format: Format,
+    pub path: PathBuf,
     pub read_only: bool,
     pub socket: PathBuf,
 }
@@ -61,7 +65,9 @@ pub(crate) fn exports(spec: &LaunchSpec) -> Vec<Export> {
             }
             let active = matches!(drive.medium, Medium::Disk(_)) && at + 1 == layers.len();
             found.push(Export {
-                layer: layer.clone(),
+                node: layer.node.clone(),
+                format: layer.format,
+                path: layer.path.clone(),
                 read_only: !active,
                 socket: spec.run_dir.join(format!("{PREFIX}{}.sock", found.len())),
             });
@@ -73,22 +79,19 @@ pub(crate) fn exports(spec: &LaunchSpec) -> Vec<Export> {
 /// A server, as it is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Server {
-    /// The node in QEMU that is its client.
-    pub node: Id,
-    pub format: Format,
-    pub path: PathBuf,
+    pub export: Export,
     pub identity: Identity,
 }
 
 impl Server {
-    /// Waits until it has written and closed its file, which it does when its client has gone, or
-    /// when it is asked to.
-    async fn ended(&self, ask: bool) {
+    /// Makes it write and close its file, and waits for that. It does so by itself when its client
+    /// has gone, but has to be asked if none has come (again).
+    async fn ended(&self) {
         let Some(handle) = self.identity.open() else {
             return;
         };
-        let (pid, path) = (self.identity.pid, self.path.display());
-        if ask && let Err(cause) = identity::terminate(&handle) {
+        let (pid, path) = (self.identity.pid, self.export.path.display());
+        if let Err(cause) = identity::terminate(&handle) {
             tracing::error!(pid, %cause, "a server of a disk could not be asked to end");
         }
         let gone = tokio::time::timeout(END_PATIENCE, wait_exit(pid, &handle));
@@ -136,14 +139,36 @@ impl Record {
     }
 
     /// What is behind a node of QEMU.
-    pub fn of_node(&self, node: &str) -> Option<&Server> {
-        self.servers.iter().find(|s| s.node.as_str() == node)
+    pub fn of_node(&self, node: &str) -> Option<&Export> {
+        let mut all = self.servers.iter().map(|s| &s.export);
+        all.find(|e| e.node.as_str() == node)
+    }
+
+    /// Waits until any of them has ended; for ever, if there is none.
+    pub async fn any_ended(&self) {
+        let waiting = self.servers.iter().map(|server| async {
+            if let Some(handle) = server.identity.open() {
+                wait_exit(server.identity.pid, &handle).await;
+            }
+        });
+        let mut waiting: Vec<_> = waiting.map(Box::pin).collect();
+        std::future::poll_fn(|context| {
+            let ended = waiting
+                .iter_mut()
+                .any(|w| w.as_mut().poll(context).is_ready());
+            if ended {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
     }
 
     /// Waits until all have closed their files; their QEMU must have gone.
     pub async fn ended(&self) {
         for server in &self.servers {
-            server.ended(false).await;
+            server.ended().await;
         }
     }
 }
@@ -152,11 +177,57 @@ impl Record {
 pub(crate) async fn end_leftovers(run_dir: &Path) {
     for server in &Record::read(run_dir).servers {
         if server.identity.is_alive() {
-            let (pid, path) = (server.identity.pid, server.path.display());
+            let (pid, path) = (server.identity.pid, server.export.path.display());
             tracing::warn!(pid, %path, "ending a server of a disk without a client");
-            server.ended(true).await;
+            server.ended().await;
         }
     }
+}
+
+/// Starts those servers of a running process again that have ended by themselves; QEMU connects to
+/// them when it next wants something of them. Answers the record as it is then, and whether any
+/// had ended.
+pub(crate) async fn revive(
+    installation: &Installation,
+    run_dir: &Path,
+    mut record: Record,
+) -> Result<(Record, bool), ProcessError> {
+    let mut starting = Starting {
+        children: Vec::new(),
+    };
+    for at in 0..record.servers.len() {
+        let Some(server) = record.servers.get_mut(at) else {
+            break;
+        };
+        if server.identity.is_alive() {
+            continue;
+        }
+        let (pid, path) = (server.identity.pid, server.export.path.display());
+        tracing::error!(pid, %path, "a server of a disk ended by itself; started again");
+        let program = installation.nbd.as_ref().ok_or(ProcessError::NoNbd)?;
+        let pid_file = pid_file_of(&server.export);
+        match std::fs::remove_file(&pid_file) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("Removing", &pid_file)(cause));
+            }
+            _ => {}
+        }
+        let mut child = spawn(program, &server.export)?;
+        let machine = server.identity.machine;
+        if let Some(identity) = child.id().and_then(|pid| Identity::of(pid, machine)) {
+            server.identity = identity;
+        }
+        let export = server.export.clone();
+        record
+            .write(run_dir)
+            .map_err(failed("Writing", &run_dir.join(RECORD)))?;
+        let listens = until_it_listens(&mut child, &export, Instant::now()).await;
+        starting.children.push(child);
+        listens?;
+    }
+    let any = !starting.children.is_empty();
+    starting.leave_running();
+    Ok((record, any))
 }
 
 /// Removes what ended servers have left in a run folder.
@@ -226,9 +297,7 @@ pub(crate) async fn start(
         // One that has failed already is noticed below.
         if let Some(identity) = identity {
             record.servers.push(Server {
-                node: export.layer.node.clone(),
-                format: export.layer.format,
-                path: export.layer.path.clone(),
+                export: export.clone(),
                 identity,
             });
         }
@@ -252,16 +321,15 @@ fn spawn(program: &Path, export: &Export) -> Result<tokio::process::Child, Proce
         .mode(0o600)
         .open(&log_path)
         .map_err(failed("Making the file", &log_path))?;
-    let layer = &export.layer;
     // As JSON, so that nothing in the path can be read as an option.
     let image = json!({
-        "driver": layer.format.driver(),
+        "driver": export.format.driver(),
         "file": {
-            "driver": "file", "filename": layer.path.to_string_lossy(), "locking": "on",
+            "driver": "file", "filename": export.path.to_string_lossy(), "locking": "on",
         },
     });
     // As in `command_line`: past the page cache where the file system can.
-    let cache = match can_do_direct_io(&layer.path) {
+    let cache = match can_do_direct_io(&export.path) {
         true => "none",
         false => "writeback",
     };
@@ -302,7 +370,7 @@ async fn until_it_listens(
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    let path = export.layer.path.clone();
+    let path = export.path.clone();
     let left = START_PATIENCE.saturating_sub(began.elapsed());
     tokio::select! {
         ended = child.wait() => {

@@ -15,7 +15,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -34,6 +34,8 @@ const GREETING_PATIENCE: Duration = Duration::from_secs(5);
 const STATUS_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a killed process may take to go.
 const KILL_PATIENCE: Duration = Duration::from_secs(30);
+/// How long QEMU may be on its way out after it has closed its disks.
+const LEAVING: Duration = Duration::from_millis(500);
 /// How much of the log is shown.
 const LOG_TAIL: u64 = 4096;
 
@@ -49,7 +51,7 @@ struct Body {
     handle: OwnedFd,
     run_dir: PathBuf,
     /// The processes that serve some of its disks.
-    servers: nbd::Record,
+    servers: Mutex<nbd::Record>,
 }
 
 /// Why a process was not started or not found again.
@@ -239,7 +241,7 @@ impl Process {
                 identity,
                 handle,
                 run_dir: run_dir.into(),
-                servers: nbd::Record::read(run_dir),
+                servers: Mutex::new(nbd::Record::read(run_dir)),
             }),
         })
     }
@@ -280,26 +282,51 @@ impl Process {
     }
 
     /// The processes that serve its VHD and VHDX disks to it. They end when it has ended.
-    pub fn servers(&self) -> impl Iterator<Item = Identity> {
-        self.body.servers.servers.iter().map(|s| s.identity)
+    pub fn servers(&self) -> Vec<Identity> {
+        let record = self.served();
+        record.servers.iter().map(|s| s.identity).collect()
+    }
+
+    /// Waits until one of them has ended while QEMU goes on; for ever, if there is none.
+    pub async fn server_ended(&self) {
+        self.served().any_ended().await;
+        // All of them end when QEMU does, and some a moment before it is gone.
+        let gone = wait_exit(self.pid(), &self.body.handle);
+        if tokio::time::timeout(LEAVING, gone).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Starts those of [`Process::servers`] again that have ended by themselves, and answers
+    /// whether there were any. For a moment QEMU waits for them; [`Process::cont`] lets it try
+    /// again what has failed after that.
+    pub async fn revive_servers(&self, installation: &Installation) -> Result<bool, ProcessError> {
+        let (record, any) = nbd::revive(installation, self.run_dir(), self.served()).await?;
+        if any {
+            let servers = &self.body.servers;
+            *servers.lock().unwrap_or_else(PoisonError::into_inner) = record;
+        }
+        Ok(any)
     }
 
     /// What the nodes of served disks stand for.
-    pub(crate) fn served(&self) -> &nbd::Record {
-        &self.body.servers
+    pub(crate) fn served(&self) -> nbd::Record {
+        let servers = &self.body.servers;
+        let record = servers.lock().unwrap_or_else(PoisonError::into_inner);
+        record.clone()
     }
 
     /// Waits until it has ended and all its disks are closed.
     pub async fn exited(&self) {
         wait_exit(self.pid(), &self.body.handle).await;
-        self.body.servers.ended().await;
+        self.served().ended().await;
     }
 
     /// Ends the process at once, like pulling the plug, and waits until it is gone and all its
     /// disks are closed.
     pub async fn kill(&self) -> Result<(), ProcessError> {
         kill(self.pid(), &self.body.handle).await?;
-        self.body.servers.ended().await;
+        self.served().ended().await;
         Ok(())
     }
 

@@ -50,6 +50,7 @@ pub(crate) async fn next(work: Option<&mut Work>) -> Happening {
                 Happening::Exited
             }
         },
+        () = process.server_ended(), if !waits => Happening::Look,
         () = tokio::time::sleep(SPACE_TICK), if waits => Happening::Look,
     }
 }
@@ -163,6 +164,10 @@ async fn look(work: &mut Work) -> Result<(), Error> {
         .await
         .map_err(Error::qemu("Asking for the guest's state"))?;
     let mut new = work.record.clone();
+    if let Err(cause) = process.revive_servers(&work.host.installation).await {
+        new.body.health = Health::Critical(cause.to_string());
+        return commit(work, new).await;
+    }
     match status {
         RunState::Running => {
             new.enter(DurableState::Running);
