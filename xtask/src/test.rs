@@ -26,7 +26,7 @@ pub fn run(arguments: &[String]) -> Outcome {
     if !arguments.is_empty() {
         return Ok(process::shown(tests.args(arguments))?);
     }
-    process::shown(tests.arg("--workspace"))?;
+    process::shown(tests.args(["--workspace", "--no-fail-fast"]))?;
     run_python_tests(environment)
 }
 

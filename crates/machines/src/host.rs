@@ -35,6 +35,7 @@ pub(crate) struct Host {
     pub accelerator: (Accelerator, String),
     pub huge_pages: Policy,
     pub shutdown_patience: Duration,
+    pub memory_headroom_mib: u64,
     pub crash: CrashPoint,
     pub limits: HostLimits,
     /// Last, so that it is released after everything else is closed.

@@ -47,6 +47,9 @@ pub struct Config {
     pub shutdown_patience: Duration,
     /// How long a machine's owner may take to answer a request. What takes longer is a job.
     pub answer_patience: Duration,
+    /// Host memory in MiB that taking a guest's memory in must leave free; a snapshot of a running
+    /// machine is refused when there is less.
+    pub memory_headroom_mib: u64,
 }
 
 impl Config {
@@ -59,6 +62,7 @@ impl Config {
             huge_pages_limit_mib: 0,
             shutdown_patience: Duration::from_secs(120),
             answer_patience: Duration::from_secs(60),
+            memory_headroom_mib: 0,
         }
     }
 }
@@ -122,6 +126,7 @@ impl Machines {
                 ..Policy::default()
             },
             shutdown_patience: config.shutdown_patience,
+            memory_headroom_mib: config.memory_headroom_mib,
             crash: CrashPoint::from_environment(),
             limits: HostLimits { memory_mib },
             _lock: taken,

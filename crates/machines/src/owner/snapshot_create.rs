@@ -83,23 +83,29 @@ pub(super) async fn check(work: &Work) -> Result<(), Error> {
             });
         }
     }
+    check_layers(work).await?;
+    if work.record.body.state != DurableState::Running {
+        return Ok(());
+    }
+    // The stream is taken into memory first, all of it or as much as the receiver holds.
+    let ring = u64::try_from(RING_LIMIT).unwrap_or(u64::MAX);
+    let needed = (memory.min(ring) >> 20).saturating_add(work.host.memory_headroom_mib);
+    let (_, there) = files::host_memory_mib();
+    if there < needed {
+        return Err(Error::InsufficientMemory { needed, there });
+    }
+    check_capturable(work).await
+}
+
+/// Whether every file of the disks' chains is there.
+pub(super) async fn check_layers(work: &Work) -> Result<(), Error> {
     let layers = layers_of(&work.record.settings).flat_map(|top| work.record.chain(top));
     for layer in layers {
         if !tokio::fs::try_exists(&layer.path).await.unwrap_or(false) {
             return Err(Error::LayerFileMissing(layer.path.clone()));
         }
     }
-    if work.record.body.state != DurableState::Running {
-        return Ok(());
-    }
-    // The stream is taken into memory first, all of it or as much as the receiver holds.
-    let ring = u64::try_from(RING_LIMIT).unwrap_or(u64::MAX);
-    let needed = memory.min(ring) >> 20;
-    let (_, there) = files::host_memory_mib();
-    if there < needed {
-        return Err(Error::InsufficientMemory { needed, there });
-    }
-    check_capturable(work).await
+    Ok(())
 }
 
 /// Whether QEMU would give the memory of a running machine out.

@@ -2,7 +2,7 @@
 
 use super::launch;
 use super::record::Record;
-use super::snapshot_create::{listen, stop_sending, wait_for_memory};
+use super::snapshot_create::{self, listen, stop_sending, wait_for_memory};
 use super::work::{Guest, Work, blocking};
 use crate::catalog::{DurableState, Image};
 use crate::error::Error;
@@ -42,6 +42,8 @@ pub(crate) async fn start(work: &mut Work, job: &JobHandle) -> Result<(), Error>
 }
 
 async fn launch_and_run(work: &mut Work, job: &JobHandle, plan: &StartPlan) -> Result<(), Error> {
+    // QEMU would say it too, in its own words and with a command line around them.
+    snapshot_create::check_layers(work).await?;
     let image = plan
         .image
         .map(|id| {
@@ -397,7 +399,7 @@ async fn enter_saved(work: &mut Work, job: &JobHandle, image: Image) -> Result<(
 /// The guest goes on as if nothing had been asked.
 pub(crate) async fn undo_save(work: &mut Work, plan: &SavePlan) {
     if plan.was_running {
-        super::snapshot_create::resume(work).await;
+        snapshot_create::resume(work).await;
     }
     let mut temporary = plan.path.as_os_str().to_owned();
     temporary.push(files::TEMPORARY);

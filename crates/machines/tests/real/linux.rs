@@ -1,5 +1,5 @@
 //! With a real operating system in the guest: the demo guest's disk, named by
-//! `ROOTVIRT_TEST_GUEST` or left by `cargo xtask guest` at its usual place.
+//! `ROOTVIRT_TEST_GUEST` (`cargo xtask test` sets it).
 
 use crate::site::*;
 use machines::model::{DeviceKind, Health, State};
@@ -12,13 +12,12 @@ use std::time::{Duration, Instant};
 pub const BOOT: Duration = Duration::from_secs(240);
 
 pub fn guest_image() -> Option<PathBuf> {
-    let named = std::env::var_os("ROOTVIRT_TEST_GUEST").map(PathBuf::from);
-    let path = named.unwrap_or_else(|| "/tmp/rootvirt-guest.qcow2".into());
-    if !path.is_file() {
-        println!("skipped: there is no guest at {}", path.display());
+    let guest = std::env::var_os("ROOTVIRT_TEST_GUEST").map(PathBuf::from);
+    if !guest.as_ref().is_some_and(|path| path.is_file()) {
+        println!("skipped: ROOTVIRT_TEST_GUEST names no guest image");
         return None;
     }
-    Some(path)
+    guest
 }
 
 async fn says(site: &Site, from: usize, word: &str) -> usize {
@@ -39,7 +38,7 @@ async fn says(site: &Site, from: usize, word: &str) -> usize {
 }
 
 async fn linux(site: &Site, machines: &Machines, image: &std::path::Path) -> MachineId {
-    let boot = site.path("linux.qcow2");
+    let boot = site.path("linux.raw");
     std::fs::copy(image, &boot).unwrap();
     let data = site.disk("linux-data.img", b"", 64);
     let id = define(machines, "linux").await;

@@ -189,7 +189,7 @@ async fn linux_counts_on_vhd_and_vhdx_and_goes_back_to_one_instant() {
     let Some(image) = guest_image() else { return };
     let site = Site::new();
     let machines = site.open().await;
-    let boot = site.path("boot.qcow2");
+    let boot = site.path("boot.raw");
     std::fs::copy(image, &boot).unwrap();
     let id = define(&machines, "linux").await;
     let ide = DeviceId(IDE[0].into());

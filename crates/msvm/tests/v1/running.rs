@@ -216,6 +216,20 @@ async fn an_owner_that_does_not_answer_in_time_is_a_timeout() {
 }
 
 #[tokio::test]
+async fn a_host_without_memory_to_take_the_guest_in_is_out_of_memory() {
+    let more_than_any_host = 1 << 40;
+    let fixture = Fixture::with(|config| config.memory_headroom_mib = more_than_any_host).await;
+    let machine = fixture.small("disk.raw").await;
+    fixture.bring(&machine, 2).await;
+    assert_eq!(fixture.refused(&machine).await, 32778);
+    fixture.bring(&machine, 3).await;
+    // Nothing has to be taken in from a machine that is off.
+    let answer = fixture.create_snapshot(&machine).await;
+    assert_eq!(answer.code, 4096);
+    fixture.finished(&answer.path("Job")).await;
+}
+
+#[tokio::test]
 async fn a_machine_with_a_missing_file_is_not_available() {
     let fixture = Fixture::new().await;
     let machine = fixture.small("disk.raw").await;

@@ -65,11 +65,11 @@ async fn booted(dir: &Path, name: &str) {
 
 async fn snapshots_on(backing: Backing, mib: u64, guest: &Path) {
     let dir = tempfile::tempdir().unwrap();
-    let disk = dir.path().join("disk.qcow2");
+    let disk = dir.path().join("disk.raw");
     std::fs::copy(guest, &disk).unwrap();
     let installation = Installation::find().await.unwrap();
     let began = Instant::now();
-    let layer_0 = layer("disk-0", Format::Qcow2, &disk);
+    let layer_0 = layer("disk-0", Format::Raw, &disk);
     let spec_0 = spec(dir.path(), "run", layer_0, backing, mib);
     let process = Process::launch(&installation, &spec_0).await.unwrap();
     println!(
@@ -80,13 +80,11 @@ async fn snapshots_on(backing: Backing, mib: u64, guest: &Path) {
     let _end = Ending(&process);
     booted(dir.path(), "run").await;
     let img = qemu::img::Img::new(&installation);
-    let mut below = disk;
+    let (mut below, mut format) = (disk, Format::Raw);
     for round in 1..=3 {
         let path = dir.path().join(format!("disk-{round}.qcow2"));
-        img.create_overlay(&path, &below, Format::Qcow2)
-            .await
-            .unwrap();
-        below = path;
+        img.create_overlay(&path, &below, format).await.unwrap();
+        (below, format) = (path, Format::Qcow2);
         let disks = [(
             id(&format!("disk-{}", round - 1)),
             layer(&format!("disk-{round}"), Format::Qcow2, &below),
