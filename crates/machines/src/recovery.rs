@@ -232,8 +232,25 @@ async fn settle_merge(work: &mut Work, saga: JobId, plan: &MergePlan) -> Result<
             }
         },
     };
-    if done {
-        merge::record_merged(work, saga, plan).await?;
+    if !done {
+        return Ok(());
+    }
+    if let (MergeKind::PullUp, Ok(process)) = (plan.kind, work.process()) {
+        close_forgotten(&process, plan.lower).await?;
+    }
+    merge::record_merged(work, saga, plan).await
+}
+
+/// A layer that was pulled up is out of the chain, but QEMU may still have it open: then it would
+/// keep the layers under it from being merged.
+async fn close_forgotten(process: &qemu::Process, lower: crate::ids::LayerId) -> Result<(), Error> {
+    let nodes = process
+        .block_nodes()
+        .await
+        .map_err(Error::qemu("Asking for the guest's disks"))?;
+    let name = node(lower)?;
+    if nodes.iter().any(|n| n.node == name.as_str()) {
+        merge::close_pulled(process, lower).await?;
     }
     Ok(())
 }

@@ -53,6 +53,7 @@ pub const STEPS: &[(&str, &[&str])] = &[
             "remove.sweep",
             "remove.swept",
             "remove.merge",
+            "remove.pulled",
             "remove.merged",
             "remove.renamed",
             "remove.done",

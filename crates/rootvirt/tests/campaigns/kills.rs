@@ -50,6 +50,7 @@ const LIVE_REMOVE: &[&str] = &[
     "remove.sweep",
     "remove.swept",
     "remove.merge",
+    "remove.pulled",
     "remove.merged",
     "remove.done",
 ];
