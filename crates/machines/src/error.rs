@@ -579,7 +579,7 @@ impl Error {
                 "CatalogLost",
                 "The database file is gone; going on without it would take the snapshots' files \
                  for leftovers.",
-                "Restore the file from a backup, or rebuild it from the snapshots' manifests.",
+                "Restore the file from a backup.",
             ),
             Error::CatalogThere(_) => (
                 "CatalogThere",

@@ -158,6 +158,7 @@ pub const TABLE: &[(&str, Codes)] = &[
     ("Cancelled", CANCELLED),
     ("ServiceRestarted", FAILED),
     ("ServiceStopping", ENDING),
+    ("Unsettled", UNAVAILABLE),
     // Values.
     ("InvalidName", WRONG),
     ("InvalidMemory", WRONG),
@@ -210,6 +211,8 @@ pub const TABLE: &[(&str, Codes)] = &[
     ("CatalogOpen", UNAVAILABLE),
     ("CatalogTooNew", UNAVAILABLE),
     ("CatalogDamaged", UNAVAILABLE),
+    ("CatalogLost", UNAVAILABLE),
+    ("CatalogThere", WRONG_STATE),
     ("CatalogClosed", ENDING),
     ("CatalogStorage", FAILED),
     ("Unknown", FAILED),

@@ -127,18 +127,12 @@ async fn snapshots_on(backing: Backing, mib: u64, guest: &Path) {
         .await
         .unwrap();
     let chain = [
-        ("disk-0", "disk"),
-        ("disk-1", "disk-1"),
-        ("disk-2", "disk-2"),
-        ("new", "fresh"),
+        ("disk-0", Format::Raw, "disk.raw"),
+        ("disk-1", Format::Qcow2, "disk-1.qcow2"),
+        ("disk-2", Format::Qcow2, "disk-2.qcow2"),
+        ("new", Format::Qcow2, "fresh.qcow2"),
     ];
-    let layers = chain.map(|(node, file)| {
-        layer(
-            node,
-            Format::Qcow2,
-            &dir.path().join(format!("{file}.qcow2")),
-        )
-    });
+    let layers = chain.map(|(node, format, file)| layer(node, format, &dir.path().join(file)));
     let mut again = spec(
         dir.path(),
         "again",
