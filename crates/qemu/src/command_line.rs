@@ -96,14 +96,23 @@ fn slot(base: u8, index: u8) -> String {
 fn memory_backend(memory: Memory) -> Value {
     let size = memory.mib.saturating_mul(1 << 20);
     match memory.backing {
+        // "reserve" is what a mapping without "prealloc" relies on: a page that is not there when
+        // the guest touches it would end QEMU.
         Backing::Hugetlb => json!({
             "qom-type": "memory-backend-memfd", "id": MEMORY_ID, "size": size,
-            "hugetlb": true, "hugetlbsize": 2 << 20, "prealloc": true, "share": true,
+            "hugetlb": true, "hugetlbsize": 2 << 20, "share": true, "reserve": true,
+            "prealloc": memory.prealloc, "prealloc-threads": prealloc_threads(memory),
         }),
         Backing::Transparent => json!({
             "qom-type": "memory-backend-ram", "id": MEMORY_ID, "size": size,
         }),
     }
+}
+
+/// Filling memory is bound by the processors up to a point, and each thread wants something to do.
+fn prealloc_threads(memory: Memory) -> u64 {
+    let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    processors.min(16).min(memory.mib / 256).max(1)
 }
 
 fn smbios(line: &mut Line, smbios: &Smbios, spec: &LaunchSpec) {

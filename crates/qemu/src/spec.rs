@@ -73,6 +73,7 @@ impl LaunchSpec {
             memory: Memory {
                 mib: 512,
                 backing: Backing::Transparent,
+                prealloc: true,
             },
             vcpus: 1,
             smbios: Smbios::default(),
@@ -122,12 +123,15 @@ pub struct Memory {
     pub mib: u64,
     /// What backs it.
     pub backing: Backing,
+    /// Whether huge pages are filled at start. Otherwise they are only reserved, so that no touch
+    /// can fail, and each is filled when it is first touched: for memory that comes from elsewhere.
+    pub prealloc: bool,
 }
 
 /// What backs guest memory. Invisible to the guest: an image taken on one starts on the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Backing {
-    /// 2 MiB pages of the host's pool, all taken at start.
+    /// 2 MiB pages of the host's pool, all set aside at start.
     Hugetlb,
     /// Anonymous memory, made of huge pages where the kernel finds them.
     Transparent,

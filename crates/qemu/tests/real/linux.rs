@@ -24,7 +24,11 @@ fn guest() -> Option<PathBuf> {
 
 fn spec(dir: &Path, name: &str, disk: Layer, backing: Backing, mib: u64) -> LaunchSpec {
     let mut spec = LaunchSpec::new("linux", Uuid::new_v4(), dir.join(name));
-    spec.memory = Memory { mib, backing };
+    spec.memory = Memory {
+        mib,
+        backing,
+        prealloc: true,
+    };
     spec.ide = vec![IdeDrive {
         channel: 0,
         unit: 0,
