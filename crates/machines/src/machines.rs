@@ -10,7 +10,7 @@ use crate::lock;
 use crate::model::{Health, Job, Machine, Snapshot, State, Timestamp};
 use crate::opening;
 use crate::owner::record::Record;
-use crate::owner::work::Work;
+use crate::owner::work::{Work, blocking};
 use crate::owner::{self, Answer, Message, Request};
 use crate::rebuild;
 use crate::request::{
@@ -19,7 +19,7 @@ use crate::request::{
 use crate::saga::CrashPoint;
 use crate::settings::change::HostLimits;
 use crate::settings::{change, defaults, limits};
-use qemu::memory_backing::Policy;
+use qemu::memory_backing::{Policy, PoolLimit};
 use qemu::spec::Accelerator;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -41,8 +41,8 @@ pub struct Config {
     pub accelerator: String,
     /// Why that one; shown with every machine.
     pub accelerator_reason: String,
-    /// The host's pool of huge pages may be grown up to this size (0: never).
-    pub huge_pages_limit_mib: u64,
+    /// How far the host's pool of huge pages may be grown for guests' memory.
+    pub huge_pages_limit: PoolLimit,
     /// How long a guest may take to shut down.
     pub shutdown_patience: Duration,
     /// How long a machine's owner may take to answer a request. What takes longer is a job.
@@ -59,7 +59,7 @@ impl Config {
             data_dir: data_dir.into(),
             accelerator: "tcg".into(),
             accelerator_reason: "asked for".into(),
-            huge_pages_limit_mib: 0,
+            huge_pages_limit: PoolLimit::Off,
             shutdown_patience: Duration::from_secs(120),
             answer_patience: Duration::from_secs(60),
             memory_headroom_mib: 0,
@@ -121,16 +121,18 @@ impl Machines {
             img: qemu::img::Img::new(&installation),
             installation,
             accelerator: (accelerator, config.accelerator_reason),
-            huge_pages: Policy {
-                pool_limit_mib: config.huge_pages_limit_mib,
-                ..Policy::default()
-            },
+            huge_pages: Policy::new(config.huge_pages_limit),
             shutdown_patience: config.shutdown_patience,
             memory_headroom_mib: config.memory_headroom_mib,
             crash: CrashPoint::from_environment(),
             limits: HostLimits { memory_mib },
             _lock: taken,
         });
+        blocking(|| {
+            qemu::memory_backing::settle();
+            Ok(())
+        })
+        .await?;
         let all = opening::open(&host).await?;
         let machines = Arc::new(Machines {
             host,

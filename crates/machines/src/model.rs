@@ -98,7 +98,7 @@ pub struct Process {
     pub pid: u32,
     /// `kvm` or `tcg`, and why.
     pub accelerator: (String, String),
-    /// How guest memory is backed (`hugetlb`, `thp`), and why.
+    /// How guest memory is backed (`hugetlb`, `transparent huge pages`), and why.
     pub memory_backing: (String, String),
 }
 

@@ -163,10 +163,11 @@ pub struct Serve {
     /// What machines run on; auto takes KVM only after it has run a guest [default: auto]
     #[arg(long, value_name = "auto|kvm|tcg")]
     pub accelerator: Option<String>,
-    /// How many MiB of huge pages the service may set aside for guests' memory, which makes
-    /// snapshots faster; 0 leaves the host's pool as it is [default: 0]
-    #[arg(long, value_name = "MIB")]
-    pub huge_pages_limit: Option<u64>,
+    /// How far the host's pool of huge pages may be grown for guests' memory, which makes
+    /// snapshots faster: auto (three quarters of the host's memory, an eighth stays available), off
+    /// (only pages that are there), or MiB in all [default: auto]
+    #[arg(long, value_name = "auto|off|MIB")]
+    pub huge_pages_limit: Option<String>,
     /// Settings file (TOML; the same names as the options); options given here win
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -8,6 +8,7 @@ mod configure;
 mod destroy;
 pub(crate) mod guest_watch;
 mod launch;
+mod memory;
 pub(crate) mod merge;
 pub(crate) mod record;
 pub(crate) mod snapshot_apply;

@@ -1,27 +1,25 @@
 //! Starting, stopping, pausing, saving: the jobs behind a requested state.
 
-use super::launch;
+use super::memory;
 use super::record::Record;
 use super::snapshot_create::{self, listen, stop_sending, wait_for_memory};
-use super::work::{Guest, Work, blocking};
+use super::work::{Work, blocking};
 use crate::catalog::{DurableState, Image};
 use crate::error::Error;
 use crate::files;
 use crate::ids::ImageId;
 use crate::jobs::JobHandle;
-use crate::model::{Health, Process, State};
+use crate::model::{Health, State};
 use crate::saga::{Plan, SavePlan, StartPlan, Sweep};
 use qemu::memory_image::MemoryImage;
 use qemu::qmp::QmpError;
-use qemu::spec::{Backing, Start};
+use qemu::spec::Start;
 use std::time::Duration;
 
 /// How long QEMU may take to end when asked to.
 const QUIT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long loading a saved state may take.
 const RESTORE_PATIENCE: Duration = Duration::from_secs(600);
-/// Memory that must be left to the host beside a guest's.
-const HOST_RESERVE_MIB: u64 = 64;
 /// Room that must be left beside a saved state.
 const SLACK: u64 = 64 << 20;
 
@@ -54,7 +52,7 @@ async fn launch_and_run(work: &mut Work, job: &JobHandle, plan: &StartPlan) -> R
             })
         })
         .transpose()?;
-    let shown = launch_process(work, image.is_some()).await?;
+    let shown = memory::launch(work, start_of(image.as_ref())).await?;
     work.reach("start.launched");
     job.percent(50);
     if let Some(image) = &image {
@@ -93,6 +91,13 @@ async fn launch_and_run(work: &mut Work, job: &JobHandle, plan: &StartPlan) -> R
     Ok(())
 }
 
+fn start_of(image: Option<&Image>) -> Start {
+    match image {
+        Some(_) => Start::Incoming,
+        None => Start::Paused,
+    }
+}
+
 /// Lets the guest take its first step. A failure comes with whether it may have taken it.
 async fn let_run(work: &Work) -> Result<(), (Error, bool)> {
     let process = work.process().map_err(|cause| (cause, false))?;
@@ -113,38 +118,6 @@ async fn claim_again(work: &mut Work, job: &JobHandle, before: Record) {
     if let Err(cause) = claimed.await {
         tracing::error!(%cause, "the saved state could not be claimed again");
     }
-}
-
-/// Launches QEMU; the guest stands still.
-async fn launch_process(work: &mut Work, incoming: bool) -> Result<Process, Error> {
-    let host = work.host.clone();
-    let mib = work.record.settings.memory.quantity_mib;
-    let policy = host.huge_pages;
-    let decision = blocking(move || Ok(qemu::memory_backing::decide(mib, policy))).await?;
-    let (_, there) = files::host_memory_mib();
-    let needed = mib + HOST_RESERVE_MIB;
-    if decision.backing == Backing::Transparent && there < needed {
-        return Err(Error::InsufficientMemory { needed, there });
-    }
-    let start = if incoming {
-        Start::Incoming
-    } else {
-        Start::Paused
-    };
-    let spec = launch::spec(&work.record, &host, decision.backing, start)?;
-    let process = qemu::Process::launch(&host.installation, &spec)
-        .await
-        .map_err(Error::qemu("Starting QEMU"))?;
-    let shown = Process {
-        pid: process.pid(),
-        accelerator: (
-            host.accelerator.0.as_str().into(),
-            host.accelerator.1.clone(),
-        ),
-        memory_backing: (decision.backing.as_str().into(), decision.reason),
-    };
-    work.guest = Some(Guest::new(process));
-    Ok(shown)
 }
 
 async fn restore(work: &Work, image: &Image) -> Result<(), Error> {

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 /// What the dying service is to do, as words: verb, machine, and a snapshot for some.
 const TASK: &str = "MACHINES_TEST_TASK";
 const DATA: &str = "MACHINES_TEST_DATA";
+/// How far that service may grow the host's pool of huge pages.
+pub const HUGE_PAGES: &str = "MACHINES_TEST_HUGE_PAGES";
 
 /// Not a test: the other process.
 #[tokio::test]
@@ -23,7 +25,11 @@ async fn dying_service() {
     let (Ok(task), Ok(data)) = (std::env::var(TASK), std::env::var(DATA)) else {
         return;
     };
-    let machines = Machines::open(config(data.as_ref())).await.unwrap();
+    let mut config = config(data.as_ref());
+    if let Ok(limit) = std::env::var(HUGE_PAGES) {
+        config.huge_pages_limit = limit.parse().unwrap();
+    }
+    let machines = Machines::open(config).await.unwrap();
     let mut words = task.split(' ');
     let verb = words.next().unwrap();
     let id: MachineId = words.next().unwrap().parse().unwrap();
@@ -60,6 +66,11 @@ async fn dying_service() {
 /// A service opened again after another one has died at `point` doing `task`. Answers whether that
 /// point was reached.
 pub async fn die(site: &Site, task: &str, point: &str) -> bool {
+    die_with(site, task, point, &[]).await
+}
+
+/// The same, with these variables.
+pub async fn die_with(site: &Site, task: &str, point: &str, more: &[(&str, &str)]) -> bool {
     let status = tokio::process::Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
@@ -70,6 +81,7 @@ pub async fn die(site: &Site, task: &str, point: &str) -> bool {
         .env(TASK, task)
         .env(DATA, site.data())
         .env(saga::CRASH_VARIABLE, point)
+        .envs(more.iter().copied())
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .status();

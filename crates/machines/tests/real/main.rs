@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod crashes;
+mod huge_pages;
 mod lifecycle;
 mod linux;
 mod refusals;

@@ -3,7 +3,7 @@
 
 use crate::machine::*;
 use qemu::live::capture;
-use qemu::memory_backing::{self, Policy, Pool};
+use qemu::memory_backing::{self, Policy, Pool, PoolLimit, Prepared};
 use qemu::memory_image::{MemoryImage, Origin};
 use qemu::process::RunState;
 use qemu::receiver;
@@ -67,7 +67,7 @@ async fn booted(dir: &Path, name: &str) {
     }
 }
 
-async fn snapshots_on(backing: Backing, mib: u64, guest: &Path) {
+async fn snapshots_on(backing: Backing, mib: u64, guest: &Path, pool: Option<Prepared>) {
     let dir = tempfile::tempdir().unwrap();
     let disk = dir.path().join("disk.raw");
     std::fs::copy(guest, &disk).unwrap();
@@ -76,6 +76,7 @@ async fn snapshots_on(backing: Backing, mib: u64, guest: &Path) {
     let layer_0 = layer("disk-0", Format::Raw, &disk);
     let spec_0 = spec(dir.path(), "run", layer_0, backing, mib);
     let process = Process::launch(&installation, &spec_0).await.unwrap();
+    pool.into_iter().for_each(Prepared::taken);
     println!(
         "{} {mib} MiB: process ready after {:?}",
         backing.as_str(),
@@ -181,7 +182,7 @@ fn ram_mib() -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_linux_guest_is_captured_and_restored_on_transparent_huge_pages() {
     if let Some(guest) = guest() {
-        snapshots_on(Backing::Transparent, ram_mib(), &guest).await;
+        snapshots_on(Backing::Transparent, ram_mib(), &guest, None).await;
     }
 }
 
@@ -193,20 +194,15 @@ async fn a_linux_guest_is_captured_on_hugetlb_and_restored_elsewhere() {
         return;
     };
     let mib = ram_mib();
-    let policy = Policy {
-        pool_limit_mib: before.pages * 2 + mib,
-        patience: Duration::from_secs(10),
-    };
-    let decision = memory_backing::decide(mib, policy);
-    println!("{}", decision.reason);
-    if decision.backing != Backing::Hugetlb {
+    let prepared = memory_backing::prepare(mib, Policy::new(PoolLimit::Auto));
+    println!("{}", prepared.decision.reason);
+    if prepared.decision.backing != Backing::Hugetlb {
         println!("skipped: no huge pages");
         return;
     }
-    snapshots_on(Backing::Hugetlb, mib, &guest).await;
+    snapshots_on(Backing::Hugetlb, mib, &guest, Some(prepared)).await;
     eventually("the pages go back", || async {
-        memory_backing::give_back(before.pages * 2).unwrap();
-        (Pool::read().unwrap().pages <= before.pages).then_some(())
+        (Pool::read().unwrap().kept() <= before.kept()).then_some(())
     })
     .await;
 }

@@ -59,7 +59,7 @@ async fn open_machines(settings: &Settings) -> Result<Arc<Machines>, Failure> {
     let config = machines::Config {
         accelerator: verdict.accelerator.as_str().to_owned(),
         accelerator_reason: verdict.reason,
-        huge_pages_limit_mib: settings.huge_pages_limit_mib,
+        huge_pages_limit: settings.huge_pages_limit,
         ..machines::Config::new(&settings.data_dir)
     };
     Machines::open(config)

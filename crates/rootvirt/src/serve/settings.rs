@@ -2,6 +2,7 @@
 
 use crate::cli::{Global, Serve};
 use crate::failure::Failure;
+use qemu::memory_backing::PoolLimit;
 use serde::Deserialize;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,24 @@ struct File {
     cimxml: Option<String>,
     cimxml_tls: Option<String>,
     accelerator: Option<String>,
-    huge_pages_limit: Option<u64>,
+    huge_pages_limit: Option<TextOrNumber>,
+}
+
+/// A number, with or without quotation marks, or a word.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum TextOrNumber {
+    Number(u64),
+    Text(String),
+}
+
+impl TextOrNumber {
+    fn text(self) -> String {
+        match self {
+            TextOrNumber::Number(number) => number.to_string(),
+            TextOrNumber::Text(text) => text,
+        }
+    }
 }
 
 /// Where a listener listens.
@@ -36,8 +54,8 @@ pub struct Settings {
     pub cimxml_tls: Listen,
     /// auto, kvm or tcg.
     pub accelerator: qemu::accelerator::Choice,
-    /// How far the host's pool of huge pages may be grown, in MiB; 0 leaves it as it is.
-    pub huge_pages_limit_mib: u64,
+    /// How far the host's pool of huge pages may be grown.
+    pub huge_pages_limit: PoolLimit,
 }
 
 impl Settings {
@@ -71,10 +89,11 @@ impl Settings {
             .unwrap_or("auto")
             .parse()
             .map_err(|error| Failure::usage(format!("--accelerator: {error}")))?;
-        let huge_pages_limit_mib = options
-            .huge_pages_limit
-            .or(file.huge_pages_limit)
-            .unwrap_or(0);
+        let huge_pages_limit = options.huge_pages_limit.clone();
+        let huge_pages_limit = huge_pages_limit
+            .or(file.huge_pages_limit.map(TextOrNumber::text))
+            .map_or(Ok(PoolLimit::default()), |text| text.parse())
+            .map_err(|error| Failure::usage(format!("--huge-pages-limit: {error}")))?;
         let data_dir = std::path::absolute(&global.data_dir).map_err(|error| {
             Failure::usage(format!("--data-dir {}: {error}", global.data_dir.display()))
         })?;
@@ -83,7 +102,7 @@ impl Settings {
             cimxml,
             cimxml_tls,
             accelerator,
-            huge_pages_limit_mib,
+            huge_pages_limit,
         })
     }
 }

@@ -1,0 +1,89 @@
+//! Launching a machine's process on the best memory that can be had.
+//!
+//! Huge pages come from the host's pool, which is held from the decision until the process has its
+//! pages. Nothing about them is a reason not to start: if QEMU does not come up on them, it is
+//! launched again without, and the machine shows why.
+
+use super::launch;
+use super::work::{Guest, Work, blocking};
+use crate::error::Error;
+use crate::files;
+use crate::model::Process;
+use qemu::memory_backing::{Decision, Prepared, prepare};
+use qemu::process::ProcessError;
+use qemu::spec::{Backing, Start};
+
+/// Memory that must be left to the host beside a guest's.
+const HOST_RESERVE_MIB: u64 = 64;
+
+/// Launches QEMU; the guest stands still.
+pub(super) async fn launch(work: &mut Work, start: Start) -> Result<Process, Error> {
+    let mib = work.record.settings.memory.quantity_mib;
+    let policy = work.host.huge_pages;
+    let prepared = blocking(move || Ok(prepare(mib, policy))).await?;
+    work.reach("start.memory");
+    let (process, decision) = match prepared.decision.backing {
+        Backing::Hugetlb => on_huge_pages(work, prepared, start).await?,
+        Backing::Transparent => {
+            let process = without(work, mib, start).await?;
+            (process, prepared.decision)
+        }
+    };
+    let shown = Process {
+        pid: process.pid(),
+        accelerator: (
+            work.host.accelerator.0.as_str().into(),
+            work.host.accelerator.1.clone(),
+        ),
+        memory_backing: (decision.backing.as_str().into(), decision.reason),
+    };
+    work.guest = Some(Guest::new(process));
+    Ok(shown)
+}
+
+async fn on_huge_pages(
+    work: &Work,
+    prepared: Prepared,
+    start: Start,
+) -> Result<(qemu::Process, Decision), Error> {
+    match launch_on(work, Backing::Hugetlb, start).await? {
+        Ok(process) => {
+            let decision = prepared.decision.clone();
+            // Blocks for the time that the kernel takes to give back what was not used.
+            blocking(move || {
+                prepared.taken();
+                Ok(())
+            })
+            .await?;
+            Ok((process, decision))
+        }
+        Err(cause @ (ProcessError::LaunchFailed { .. } | ProcessError::LaunchTimedOut { .. })) => {
+            let reason = format!("QEMU did not start on huge pages. {cause}");
+            tracing::warn!(machine = %work.record.id, %reason, "starting without huge pages");
+            let decision = blocking(move || Ok(prepared.fall_back(reason))).await?;
+            let mib = work.record.settings.memory.quantity_mib;
+            Ok((without(work, mib, start).await?, decision))
+        }
+        Err(cause) => Err(Error::qemu("Starting QEMU")(cause)),
+    }
+}
+
+async fn without(work: &Work, mib: u64, start: Start) -> Result<qemu::Process, Error> {
+    let (_, there) = files::host_memory_mib();
+    let needed = mib.saturating_add(HOST_RESERVE_MIB);
+    if there < needed {
+        return Err(Error::InsufficientMemory { needed, there });
+    }
+    launch_on(work, Backing::Transparent, start)
+        .await?
+        .map_err(Error::qemu("Starting QEMU"))
+}
+
+async fn launch_on(
+    work: &Work,
+    backing: Backing,
+    start: Start,
+) -> Result<Result<qemu::Process, ProcessError>, Error> {
+    let spec = launch::spec(&work.record, &work.host, backing, start)?;
+    Ok(qemu::Process::launch(&work.host.installation, &spec).await)
+}
