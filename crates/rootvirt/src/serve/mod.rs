@@ -71,6 +71,7 @@ fn object_manager(host_name: &str, machines: &Arc<Machines>) -> Result<Broker, F
     let mut broker = Broker::new(host_name);
     msvm::register(&mut broker, machines.clone(), host_name)
         .map_err(|error| Failure::new(chain(&error)))?;
+    cimv2::register(&mut broker, host_name).map_err(|error| Failure::new(chain(&error)))?;
     let product = Product {
         name: "rootvirt".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
