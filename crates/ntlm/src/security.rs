@@ -151,10 +151,12 @@ impl Security {
         Err(BadSignature)
     }
 
-    /// Starts both key streams and both sequence numbers again, as SPNEGO has it after its list of
-    /// mechanisms was signed (MS-SPNG 3.3.5.1).
-    pub fn restart(&mut self) {
-        *self = Self::new(self.session_key, self.sending, self.key_exchange);
+    /// Starts both key streams again, but not the sequence numbers, as SPNEGO has it after its list
+    /// of mechanisms was signed (MS-SPNG 3.1.5.1).
+    pub fn restart_ciphers(&mut self) {
+        let fresh = Self::new(self.session_key, self.sending, self.key_exchange);
+        self.send.cipher = fresh.send.cipher;
+        self.receive.cipher = fresh.receive.cipher;
     }
 
     /// Bytes that both sides know and nobody else does.
