@@ -100,6 +100,12 @@ pub enum ImageError {
         block: usize,
         page: u64,
     },
+    #[error("The memory image {path} cannot be sent: {cause}.")]
+    Stream {
+        path: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
     #[error("Cancelled.")]
     Cancelled,
 }

@@ -1,14 +1,14 @@
 //! Reading an image, together with the images that it stands on.
 
 use crate::PAGE;
-use crate::error::{HeaderError, ImageError};
-use crate::header::{HEADER_LENGTH, Header, ImageId, Section};
-use crate::index::{self, RamBlock, SLOT_LENGTH, Slots};
-use std::fs::File;
+use crate::builder::ContentHash;
+use crate::error::ImageError;
+use crate::file::{GroupCache, ImageFile};
+use crate::header::{Header, ImageId};
+use crate::index::{self, RamBlock};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
 /// Most images that one may stand on.
 pub const MOST_PARENTS: usize = 256;
@@ -28,6 +28,7 @@ pub struct MemoryImage {
     blocks: Vec<RamBlock>,
     /// For each block where each page is.
     map: Vec<Vec<Place>>,
+    cache: GroupCache,
 }
 
 /// Where a page is: zero, or a slot of one of the files.
@@ -87,135 +88,6 @@ pub struct StoredPage {
     pub hash: u128,
 }
 
-/// One file of a chain, its index in memory.
-pub(crate) struct ImageFile {
-    pub(crate) path: PathBuf,
-    pub(crate) file: File,
-    pub(crate) header: Header,
-    pub(crate) blocks: Vec<RamBlock>,
-    pub(crate) configuration: Vec<u8>,
-    pub(crate) devices: Vec<u8>,
-    zero: Vec<u8>,
-    pub(crate) slots: Slots,
-    pub(crate) groups: Vec<u8>,
-}
-
-impl ImageFile {
-    pub(crate) fn open(path: &Path) -> Result<ImageFile, ImageError> {
-        let failed = |cause| io_error("opened", path, 0, cause);
-        let file = File::open(path).map_err(failed)?;
-        let found = file.metadata().map_err(failed)?.len();
-        let refused = |cause| ImageError::Header {
-            path: path.into(),
-            cause,
-        };
-        let mut page = [0; HEADER_LENGTH];
-        match file.read_exact_at(&mut page, 0) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(refused(HeaderError::TooShort));
-            }
-            other => other.map_err(|cause| io_error("read", path, 0, cause))?,
-        }
-        let header = Header::decode(&page).map_err(refused)?;
-        let expected = header.file_length();
-        if found != expected {
-            return Err(ImageError::WrongLength {
-                path: path.into(),
-                expected,
-                found,
-            });
-        }
-        let section = |section| read_section(&file, path, &header, section);
-        let blocks = section(Section::Blocks)?;
-        let mut opened = ImageFile {
-            blocks: Vec::new(),
-            configuration: section(Section::Configuration)?,
-            devices: section(Section::Devices)?,
-            zero: section(Section::Zero)?,
-            slots: Slots(section(Section::Slots)?),
-            groups: section(Section::Groups)?,
-            path: path.into(),
-            file,
-            header,
-        };
-        opened.blocks = index::decode_blocks(&blocks).map_err(|what| opened.contradiction(what))?;
-        opened.check_lengths()?;
-        Ok(opened)
-    }
-
-    /// Whether the sections fit each other.
-    fn check_lengths(&self) -> Result<(), ImageError> {
-        let bits = self.blocks.iter().map(index::bitmap_length);
-        if self.zero.len() != bits.fold(0, usize::saturating_add) {
-            return Err(self.contradiction("the map of zero pages has another length".into()));
-        }
-        if !self.slots.0.len().is_multiple_of(SLOT_LENGTH) {
-            return Err(self.contradiction("the index of pages has half an entry".into()));
-        }
-        let data = (self.slots.len() as u64).saturating_mul(PAGE as u64);
-        if data != self.header.data_length || !self.groups.is_empty() {
-            return Err(self.contradiction("its data is longer or shorter than its index".into()));
-        }
-        Ok(())
-    }
-
-    pub(crate) fn contradiction(&self, what: String) -> ImageError {
-        ImageError::Contradiction {
-            path: self.path.clone(),
-            what,
-        }
-    }
-
-    /// The bits of a block's zero pages.
-    fn zero_bits(&self, block: usize) -> &[u8] {
-        let lengths = || self.blocks.iter().map(index::bitmap_length);
-        let start: usize = lengths().take(block).sum();
-        let length = lengths().nth(block).unwrap_or(0);
-        self.zero.get(start..start + length).unwrap_or_default()
-    }
-
-    /// Where an uncompressed slot lies.
-    pub(crate) fn offset(&self, slot: usize) -> u64 {
-        HEADER_LENGTH as u64 + slot as u64 * PAGE as u64
-    }
-}
-
-fn io_error(action: &'static str, path: &Path, offset: u64, cause: io::Error) -> ImageError {
-    ImageError::Io {
-        action,
-        path: path.into(),
-        offset,
-        cause,
-    }
-}
-
-fn read_section(
-    file: &File,
-    path: &Path,
-    header: &Header,
-    section: Section,
-) -> Result<Vec<u8>, ImageError> {
-    let extent = header.section(section);
-    let mut bytes = Vec::new();
-    // The length is at most the file's, which has been compared.
-    let length = usize::try_from(extent.length).ok();
-    length
-        .and_then(|length| bytes.try_reserve_exact(length).ok())
-        .ok_or_else(|| ImageError::NoMemory { path: path.into() })?;
-    bytes.resize(length.unwrap_or(0), 0);
-    file.read_exact_at(&mut bytes, extent.offset)
-        .map_err(|cause| io_error("read", path, extent.offset, cause))?;
-    if xxh3_128(&bytes) != extent.hash {
-        return Err(ImageError::DamagedSection {
-            path: path.into(),
-            section: section.name(),
-            offset: extent.offset,
-            length: extent.length,
-        });
-    }
-    Ok(bytes)
-}
-
 impl MemoryImage {
     /// Opens an image and all that it stands on, whose paths `parents` knows. Headers, indexes and
     /// device states are read and checked, pages are not.
@@ -253,12 +125,18 @@ impl MemoryImage {
                     found: opened.header.id,
                 });
             }
+            if opened.header.secret != last.header.secret {
+                return Err(ImageError::WrongParent {
+                    path: last.path.clone(),
+                    parent: found,
+                });
+            }
             chain.push(opened);
         }
         MemoryImage::of(chain)
     }
 
-    fn of(chain: Vec<ImageFile>) -> Result<MemoryImage, ImageError> {
+    pub(crate) fn of(chain: Vec<ImageFile>) -> Result<MemoryImage, ImageError> {
         let Some(own) = chain.first() else {
             return Err(ImageError::NoMemory { path: "".into() });
         };
@@ -275,7 +153,12 @@ impl MemoryImage {
             places.resize(pages, Place::UNKNOWN);
             map.push(places);
         }
-        let mut image = MemoryImage { chain, blocks, map };
+        let mut image = MemoryImage {
+            chain,
+            blocks,
+            map,
+            cache: GroupCache::default(),
+        };
         for number in (0..image.chain.len()).rev() {
             image.lay_over(number)?;
         }
@@ -325,17 +208,17 @@ impl MemoryImage {
         let Some(own) = self.chain.first() else {
             return Ok(());
         };
-        let mut hash = Xxh3Default::new();
+        let mut hash = ContentHash::default();
         for (block, places) in self.blocks.iter().zip(&self.map) {
             for (page, place) in places.iter().enumerate() {
                 if *place == Place::UNKNOWN {
                     let what = format!("page {page} of the memory block {} is nowhere", block.name);
                     return Err(own.contradiction(what));
                 }
-                hash.update(&self.hash_at(*place).to_le_bytes());
+                hash.add(self.hash_at(*place));
             }
         }
-        if hash.digest128() == own.header.content {
+        if hash.end() == own.header.content {
             return Ok(());
         }
         match self.chain.get(1) {
@@ -354,6 +237,21 @@ impl MemoryImage {
             file.slots.get(slot)
         });
         slot.map_or(0, |slot| slot.hash)
+    }
+
+    /// The hash of a page; `None` if there is no such page.
+    pub(crate) fn hash_of(&self, block: usize, page: usize) -> Option<u128> {
+        let place = self.map.get(block)?.get(page)?;
+        Some(self.hash_at(*place))
+    }
+
+    pub(crate) fn places(&self, block: usize) -> &[Place] {
+        self.map.get(block).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Pages in the image's own file, those that were replaced included.
+    pub(crate) fn pages_in_own_file(&self) -> u64 {
+        self.own().slots.len() as u64
     }
 
     /// The files, the image's own first.
@@ -428,7 +326,10 @@ impl MemoryImage {
             let (now, later) = buffer.split_at_mut((same * PAGE).min(buffer.len()));
             match place.slot() {
                 None => now.fill(0),
-                Some((file, slot)) => self.read_slots(file, slot, now)?,
+                Some((number, slot)) => match self.chain.get(number) {
+                    Some(file) => file.read_slots(slot, now, &self.cache)?,
+                    None => return Err(none(first)),
+                },
             }
             buffer = later;
             places = places.get(same..).unwrap_or_default();
@@ -436,29 +337,30 @@ impl MemoryImage {
         Ok(())
     }
 
-    /// Reads neighbouring slots of one file.
-    fn read_slots(&self, file: usize, slot: usize, buffer: &mut [u8]) -> Result<(), ImageError> {
-        let Some(file) = self.chain.get(file) else {
-            return Ok(());
-        };
-        let offset = file.offset(slot);
-        file.file
-            .read_exact_at(buffer, offset)
-            .map_err(|cause| io_error("read", &file.path, offset, cause))?;
-        for (number, page) in buffer.chunks_exact(PAGE).enumerate() {
-            let entry = file.slots.get(slot + number);
-            let hash = index::page_hash(page, &file.header.secret);
-            if let Some(entry) = entry.filter(|entry| entry.hash != hash) {
-                let name = file.blocks.get(entry.block).map(|b| b.name.clone());
-                return Err(ImageError::DamagedPage {
-                    path: file.path.clone(),
-                    block: name.unwrap_or_default(),
-                    page: entry.page,
-                    offset: file.offset(slot + number),
-                });
-            }
+    /// Reads every byte of all files of the chain and compares it with its hash. `progress` is told
+    /// how many bytes are done, and how many there are; it may wait, and ends the work by saying so.
+    pub fn verify(
+        &self,
+        progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<(), ImageError> {
+        let length = |file: &ImageFile| file.header.file_length();
+        let total = self.chain.iter().map(length).sum();
+        let mut before = 0;
+        for file in &self.chain {
+            file.verify(&mut |done| progress(before + done, total))?;
+            before += length(file);
         }
         Ok(())
+    }
+
+    /// The same for the image's own file alone.
+    pub fn verify_own(
+        &self,
+        progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<(), ImageError> {
+        let own = self.own();
+        let total = own.header.file_length();
+        own.verify(&mut |done| progress(done, total))
     }
 
     /// Whether a page is zero; `None` if there is no such page.

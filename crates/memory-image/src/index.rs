@@ -156,12 +156,33 @@ fn slot(mut bytes: &[u8]) -> Option<Slot> {
     })
 }
 
+/// A slot as it is in the file.
+pub fn slot_bytes(block: usize, page: u64, hash: u128) -> [u8; SLOT_LENGTH] {
+    let place = ((block as u64) << PAGE_BITS) | page;
+    let mut bytes = [0; SLOT_LENGTH];
+    let (first, last) = bytes.split_at_mut(8);
+    first.copy_from_slice(&place.to_le_bytes());
+    last.copy_from_slice(&hash.to_le_bytes());
+    bytes
+}
+
 /// Where a compressed group lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Group {
     pub offset: u64,
     pub length: u32,
     pub hash: u128,
+}
+
+/// A group as it is in the file.
+pub fn group_bytes(group: Group) -> [u8; GROUP_LENGTH] {
+    let mut bytes = [0; GROUP_LENGTH];
+    let (place, hash) = bytes.split_at_mut(16);
+    hash.copy_from_slice(&group.hash.to_le_bytes());
+    let (offset, length) = place.split_at_mut(8);
+    offset.copy_from_slice(&group.offset.to_le_bytes());
+    length.copy_from_slice(&u64::from(group.length).to_le_bytes());
+    bytes
 }
 
 /// The group with this number.
