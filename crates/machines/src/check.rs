@@ -149,15 +149,8 @@ async fn process_of(host: &Host, record: &Record) -> Vec<String> {
     match process.block_devices().await {
         Ok(devices) => {
             for top in layers_of(&record.settings) {
-                let known: Vec<_> = record.chain(top).iter().map(|l| l.path.clone()).collect();
-                let open = devices.iter().any(|device| {
-                    device
-                        .layers
-                        .iter()
-                        .map(|l| l.path.clone())
-                        .eq(known.iter().cloned())
-                });
-                if !open {
+                let known: Vec<_> = record.chain(top).iter().map(|l| &l.path).collect();
+                if !record.is_open_in(&devices, top) {
                     found.push(format!("QEMU does not have the chain {known:?} open."));
                 }
             }

@@ -153,6 +153,13 @@ pub enum Error {
     TooManySnapshots { limit: usize },
     #[error("The snapshot was refused because the guest ran on between its disks and its memory.")]
     TornSnapshot,
+    #[error("The guest stands still and cannot be captured: {reason}")]
+    GuestStandsStill { reason: String },
+    #[error("QEMU does not write to {}, but to {:?}.", .recorded.display(), .actual)]
+    ChainDiffers {
+        recorded: PathBuf,
+        actual: Vec<PathBuf>,
+    },
     #[error("The memory image {} is missing or damaged: {reason}.", .path.display())]
     DamagedImage { path: PathBuf, reason: String },
     #[error("The manifest {} is not usable: {reason}.", .path.display())]
@@ -532,6 +539,20 @@ impl Error {
                 "The file is not what was recorded when it was written.",
                 "Restore the file from a backup, or discard the saved state by turning the \
                  virtual machine off.",
+            ),
+            Error::GuestStandsStill { .. } => (
+                "GuestStandsStill",
+                "A guest that waits for its disk or has crashed has requests under way that are in \
+                 neither its memory nor its disks.",
+                "Remove the cause; the guest goes on by itself when its disk can be written again. \
+                 A crashed guest can be reset.",
+            ),
+            Error::ChainDiffers { .. } => (
+                "ChainDiffers",
+                "The files that the machine's QEMU has open are not the ones that the catalog \
+                 records; a snapshot would freeze the wrong ones.",
+                "Turn the machine off and start it again, or restart the service, which compares \
+                 the two.",
             ),
             Error::TornSnapshot => (
                 "TornSnapshot",

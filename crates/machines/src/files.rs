@@ -162,6 +162,16 @@ pub(crate) fn free_space(path: &Path) -> Result<u64, Error> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
+/// Bytes that we may still write on the file system of `path`, and its size.
+pub(crate) fn space(path: &Path) -> Result<(u64, u64), Error> {
+    let stat = rustix::fs::statvfs(path)
+        .map_err(|e| Error::io("Asking for the free space of", path)(e.into()))?;
+    Ok((
+        stat.f_bavail.saturating_mul(stat.f_frsize),
+        stat.f_blocks.saturating_mul(stat.f_frsize),
+    ))
+}
+
 /// Bytes that a file takes on disk.
 pub(crate) fn stored_bytes(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |m| m.blocks().saturating_mul(512))

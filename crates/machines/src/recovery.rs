@@ -11,7 +11,7 @@ use crate::model::{Health, JobKind, JobState, Timestamp};
 use crate::owner::record::Record;
 use crate::owner::state_verbs::{kill, turned_off, undo_save};
 use crate::owner::work::{Guest, Work, node};
-use crate::owner::{merge, snapshot_apply, snapshot_create, snapshot_remove};
+use crate::owner::{guest_watch, merge, snapshot_apply, snapshot_create, snapshot_remove, stall};
 use crate::request::Actor;
 use crate::saga::{CreatePlan, MergeKind, MergePlan, Plan, StartPlan};
 use qemu::process::{ProcessError, RunState};
@@ -283,14 +283,13 @@ async fn reconcile(work: &mut Work) -> Result<(), Error> {
     match (state, status) {
         (DurableState::Paused, RunState::Running) => new.enter(DurableState::Running),
         (DurableState::Running, RunState::Running) => new.body.health = Health::Ok,
-        (DurableState::Running, RunState::IoError) => {
-            new.body.health = Health::Critical(
-                "A disk of the guest could not be read or written. The guest stands still.".into(),
-            );
-        }
         (DurableState::Running, RunState::Shutdown) => {
             kill(work).await;
             new = turned_off(&work.record);
+        }
+        // It stands still for a reason of its own, which the guest's watch knows how to handle.
+        (DurableState::Running, status) if stall::is_stuck(&status) => {
+            return guest_watch::look(work).await;
         }
         (DurableState::Running, _) => snapshot_create::resume(work).await,
         _ => {}

@@ -14,7 +14,8 @@
 //! - 32772: the machine's owner did not answer in time.
 //! - 32773: `SourceSystem` is NULL, malformed, of another class, the host, or unknown.
 //! - 32774: another operation is under way on the machine.
-//! - 32775: the machine is in a state that has no snapshots (paused, or between states).
+//! - 32775: the machine is in a state that has no snapshots (paused, between states, or its guest
+//!   stands still for want of its disk).
 //! - 32776 (incorrect data type) cannot occur: what cannot be read as the declared type is a wrong
 //!   parameter, 32773, which is what clients know.
 //! - 32777: the machine's QEMU does not answer, its files are missing or damaged, or the service is
@@ -194,6 +195,8 @@ pub const TABLE: &[(&str, Codes)] = &[
     // Snapshots.
     ("TooManySnapshots", FAILED),
     ("TornSnapshot", FAILED),
+    ("GuestStandsStill", WRONG_STATE),
+    ("ChainDiffers", UNAVAILABLE),
     ("NoSuchLayer", UNAVAILABLE),
     ("LayerFileMissing", UNAVAILABLE),
     ("NotCapturable", UNSUPPORTED),

@@ -29,6 +29,7 @@ pub mod qmp;
 mod raw;
 pub mod receiver;
 pub mod spec;
+pub mod stall;
 
 pub use installation::Installation;
 pub use process::Process;

@@ -116,6 +116,7 @@ async fn add_found(
     }
     let old = work.record.settings.clone();
     record.settings = Arc::new(settings);
+    check_apart(work, &record)?;
     change_media(work, &old, &record.settings).await?;
     work.commit(record, Vec::new()).await?;
     Ok(ids)
@@ -184,6 +185,7 @@ async fn change_found(
         }
         attach(&mut record, found);
     }
+    check_apart(work, &record)?;
     change_media(work, &old, &record.settings).await?;
     work.commit(record, Vec::new()).await
 }
@@ -330,6 +332,15 @@ fn in_use(work: &Work, path: &std::path::Path, by: crate::ids::MachineId) -> Err
         path: path.to_owned(),
         machine: by,
         name: machine.map_or_else(|| by.to_string(), |m| m.settings.name.clone()),
+    }
+}
+
+/// No two disks stand on one file, however they came to it (a detached layer named twice, or two
+/// that lie on the same one).
+fn check_apart(work: &Work, record: &Record) -> Result<(), Error> {
+    match record.shared_layer() {
+        Some(layer) => Err(in_use(work, &layer.path, record.id)),
+        None => Ok(()),
     }
 }
 

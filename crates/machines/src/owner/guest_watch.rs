@@ -6,17 +6,12 @@ use super::state_verbs::turned_off;
 use super::work::{Guest, Work};
 use crate::catalog::DurableState;
 use crate::error::Error;
-use crate::files;
 use crate::model::Health;
 use qemu::process::RunState;
 use qemu::qmp::Event;
 use std::time::Duration;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
-/// How often a guest that waits for space is looked at.
-const SPACE_TICK: Duration = Duration::from_secs(1);
-/// Free space at which a guest that waited for some goes on.
-const ENOUGH_SPACE: u64 = 64 << 20;
 /// How long QEMU may take to end after the guest has shut down.
 const QUIT_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -40,6 +35,7 @@ pub(crate) async fn next(work: Option<&mut Work>) -> Happening {
     };
     let waits = matches!(record.body.health, Health::Critical(_));
     let process = guest.process.clone();
+    let tick = guest.stall.next_look();
     tokio::select! {
         () = process.exited() => Happening::Exited,
         event = guest.events.recv() => match event {
@@ -51,7 +47,7 @@ pub(crate) async fn next(work: Option<&mut Work>) -> Happening {
             }
         },
         () = process.server_ended(), if !waits => Happening::Look,
-        () = tokio::time::sleep(SPACE_TICK), if waits => Happening::Look,
+        () = tokio::time::sleep(tick), if waits => Happening::Look,
     }
 }
 
@@ -128,34 +124,20 @@ async fn shut_down(work: &mut Work) -> Result<(), Error> {
     commit(work, turned_off(&work.record)).await
 }
 
-/// A disk could not be read or written, and QEMU has stopped the guest for it.
+/// A disk could not be read or written, and QEMU stops the guest for it.
 async fn disk_failed(work: &mut Work, event: &Event) -> Result<(), Error> {
-    let text = |key: &str| {
-        let value = event.data.get(key).and_then(|v| v.as_str());
-        value.unwrap_or("unknown").to_owned()
-    };
-    if text("action") != "stop" {
+    let text = |key: &str| event.data.get(key).and_then(|v| v.as_str());
+    if text("action") != Some("stop") {
         return Ok(());
     }
-    let nospace = event.data.get("nospace").and_then(|v| v.as_bool()) == Some(true);
-    let sentence = if nospace {
-        "The host has no space left for what the guest writes to its disk. The guest stands still \
-         and goes on by itself when there is space."
-            .to_owned()
-    } else {
-        format!(
-            "The host could not {} the guest's disk: {}. The guest stands still.",
-            text("operation"),
-            text("reason")
-        )
-    };
-    let mut new = work.record.clone();
-    new.body.health = Health::Critical(sentence);
-    commit(work, new).await
+    if let (Some(guest), Some(reason)) = (&mut work.guest, text("reason")) {
+        guest.stall.note(reason);
+    }
+    look(work).await
 }
 
 /// Asks QEMU how the guest is.
-async fn look(work: &mut Work) -> Result<(), Error> {
+pub(crate) async fn look(work: &mut Work) -> Result<(), Error> {
     let Ok(process) = work.process() else {
         return Ok(());
     };
@@ -164,9 +146,17 @@ async fn look(work: &mut Work) -> Result<(), Error> {
         .await
         .map_err(Error::qemu("Asking for the guest's state"))?;
     let mut new = work.record.clone();
-    if let Err(cause) = process.revive_servers(&work.host.installation).await {
-        new.body.health = Health::Critical(cause.to_string());
-        return commit(work, new).await;
+    match process.revive_servers(&work.host.installation).await {
+        Ok(true) => {
+            if let Some(guest) = &mut work.guest {
+                guest.stall.cause_removed();
+            }
+        }
+        Ok(false) => {}
+        Err(cause) => {
+            new.body.health = Health::Critical(cause.to_string());
+            return commit(work, new).await;
+        }
     }
     match status {
         RunState::Running => {
@@ -177,19 +167,7 @@ async fn look(work: &mut Work) -> Result<(), Error> {
             new.enter(DurableState::Paused);
         }
         RunState::Shutdown => return shut_down(work).await,
-        RunState::IoError => {
-            if new.body.health == Health::Ok {
-                new.body.health = Health::Critical(
-                    "A disk of the guest could not be read or written. The guest stands still."
-                        .into(),
-                );
-            } else if enough_space(&work.record) {
-                process
-                    .cont()
-                    .await
-                    .map_err(Error::qemu("Letting the guest go on"))?;
-            }
-        }
+        RunState::IoError => new.body.health = super::stall::attend(work).await?,
         RunState::InternalError => {
             new.body.health = Health::Critical("QEMU met an internal error.".into());
         }
@@ -199,14 +177,6 @@ async fn look(work: &mut Work) -> Result<(), Error> {
         _ => {}
     }
     commit(work, new).await
-}
-
-fn enough_space(record: &Record) -> bool {
-    record
-        .active_layers()
-        .iter()
-        .filter_map(|id| record.layers.get(id))
-        .all(|layer| files::free_space(&layer.path).is_ok_and(|free| free >= ENOUGH_SPACE))
 }
 
 async fn commit(work: &mut Work, new: Record) -> Result<(), Error> {

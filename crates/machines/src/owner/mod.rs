@@ -14,6 +14,7 @@ pub(crate) mod record;
 pub(crate) mod snapshot_apply;
 pub(crate) mod snapshot_create;
 pub(crate) mod snapshot_remove;
+pub(crate) mod stall;
 pub(crate) mod state_verbs;
 pub mod transitions;
 pub(crate) mod work;

@@ -96,6 +96,21 @@ impl Record {
         chain
     }
 
+    /// Whether a drive of the process stands on exactly the layers of a disk.
+    pub fn is_open_in(&self, devices: &[qemu::blocks::BlockDevice], top: LayerId) -> bool {
+        let known: Vec<_> = self.chain(top).iter().map(|l| &l.path).collect();
+        let mut open = devices.iter().map(|d| d.layers.iter().map(|l| &l.path));
+        open.any(|paths| paths.eq(known.iter().copied()))
+    }
+
+    /// A layer that two disks of the active settings stand on: one of them would change what the
+    /// other shows.
+    pub fn shared_layer(&self) -> Option<&Layer> {
+        let mut seen = BTreeSet::new();
+        let mut chains = layers_of(&self.settings).flat_map(|top| self.chain(top));
+        chains.find(|layer| !seen.insert(layer.id))
+    }
+
     /// Layers that the active settings write to.
     pub fn active_layers(&self) -> BTreeSet<LayerId> {
         layers_of(&self.settings).collect()

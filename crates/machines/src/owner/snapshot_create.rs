@@ -6,6 +6,7 @@
 
 use super::merge;
 use super::record::{Record, layers_of};
+use super::stall;
 use super::work::{Work, blocking, node, qemu_layer};
 use crate::catalog::{Change, DurableState, Image, Layer, SnapshotRow};
 use crate::error::Error;
@@ -65,6 +66,10 @@ pub(super) async fn check(work: &Work) -> Result<(), Error> {
             limit: limits::MOST_SNAPSHOTS,
         });
     }
+    if work.record.body.state == DurableState::Running {
+        // First of all: a guest that waits for space is not to be told about space alone.
+        stall::check_runs(work).await?;
+    }
     let places = work.places();
     let memory = match work.record.body.state {
         DurableState::Running => work.record.settings.memory.quantity_mib << 20,
@@ -87,6 +92,7 @@ pub(super) async fn check(work: &Work) -> Result<(), Error> {
     if work.record.body.state != DurableState::Running {
         return Ok(());
     }
+    check_chains(work).await?;
     // The stream is taken into memory first, all of it or as much as the receiver holds.
     let ring = u64::try_from(RING_LIMIT).unwrap_or(u64::MAX);
     let needed = (memory.min(ring) >> 20).saturating_add(work.host.memory_headroom_mib);
@@ -103,6 +109,28 @@ pub(super) async fn check_layers(work: &Work) -> Result<(), Error> {
     for layer in layers {
         if !tokio::fs::try_exists(&layer.path).await.unwrap_or(false) {
             return Err(Error::LayerFileMissing(layer.path.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// Whether QEMU writes to the layers that the catalog records: these are what would be frozen.
+async fn check_chains(work: &Work) -> Result<(), Error> {
+    let devices = work
+        .process()?
+        .block_devices()
+        .await
+        .map_err(Error::qemu("Asking for the guest's disks"))?;
+    for top in layers_of(&work.record.settings) {
+        let Some(layer) = work.record.layers.get(&top) else {
+            return Err(Error::NoSuchLayer(top));
+        };
+        if !work.record.is_open_in(&devices, top) {
+            let written = devices.iter().filter_map(|d| d.active());
+            return Err(Error::ChainDiffers {
+                recorded: layer.path.clone(),
+                actual: written.map(|node| node.path.clone()).collect(),
+            });
         }
     }
     Ok(())
@@ -281,6 +309,8 @@ async fn capture_live(
         Err(qemu::live::LiveError::Torn { events }) => {
             tracing::warn!(%events, "a snapshot is refused: it would be torn");
             receiver.cancel().await;
+            // A guest that was stopped for its disk meanwhile: the cause is known.
+            stall::check_runs(work).await?;
             return Err(Error::TornSnapshot);
         }
         Err(cause) => {
@@ -604,6 +634,8 @@ pub(crate) async fn resume(work: &Work) {
     };
     match process.status().await {
         Ok(qemu::process::RunState::Running) => {}
+        // It would fail again at once, or has nothing to go on with.
+        Ok(status) if stall::is_stuck(&status) => {}
         Ok(_) => {
             if let Err(cause) = process.cont().await {
                 tracing::error!(%cause, "the guest could not be let go on");

@@ -2,6 +2,7 @@
 //! that nobody else can act on the machine meanwhile.
 
 use super::record::{Record, Shown};
+use super::stall::Stall;
 use crate::catalog::{Change, DurableState};
 use crate::error::Error;
 use crate::files::Places;
@@ -42,12 +43,18 @@ pub(crate) struct Work {
 pub(crate) struct Guest {
     pub process: qemu::Process,
     pub events: broadcast::Receiver<Event>,
+    /// Why it stands still, while it does without having been asked to.
+    pub stall: Stall,
 }
 
 impl Guest {
     pub fn new(process: qemu::Process) -> Guest {
         let events = process.events();
-        Guest { process, events }
+        Guest {
+            process,
+            events,
+            stall: Stall::default(),
+        }
     }
 }
 

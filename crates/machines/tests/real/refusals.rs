@@ -2,12 +2,12 @@
 
 use crate::site::*;
 use machines::Error;
-use machines::model::{DeviceKind, State};
+use machines::model::{DeviceKind, Machine, State};
 use machines::request::{
     GlobalChange, NewDevice, ResourceChange, SettingsChange, StateRequest as Ask,
 };
 use machines::{DeviceId, JobId, MachineId, Machines, SnapshotId};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 macro_rules! refused {
     ($result:expr, $pattern:pat) => {{
@@ -378,6 +378,55 @@ async fn what_a_running_machine_does_not_allow() {
         Error::WrongState { .. }
     );
     sound(&machines).await;
+}
+
+#[tokio::test]
+async fn two_disks_that_stand_on_one_file() {
+    let site = Site::new();
+    let machines = site.open().await;
+    let id = define(&machines, "apart").await;
+    let base = site.disk("base.img", b"x", 4);
+    let parent = DeviceId(IDE[0].into());
+    let first = add_disk(&machines, id, parent.clone(), "0", &base).await;
+    let taken = snapshot(&machines, id).await;
+    let layer_of = || {
+        let machine = machines.machine(id).unwrap();
+        let images = of_kind(&machine, DeviceKind::HardDiskImage);
+        PathBuf::from(&images[0].connection[0])
+    };
+    let detached = layer_of();
+    machines
+        .remove_devices(&actor(), id, vec![first])
+        .await
+        .unwrap();
+    // The same layer twice in one request.
+    let drives = [("1", 0), ("0", 1)].map(|(slot, n)| drive(DeviceId(IDE[n].into()), slot));
+    let drives = add(&machines, id, drives.to_vec()).await;
+    let both = drives.iter().map(|d| image(d.clone(), &detached)).collect();
+    refused!(
+        machines.add_devices(&actor(), id, both).await,
+        Error::DiskInUse { .. }
+    );
+    // Two layers on one file, one after the other.
+    add(&machines, id, vec![image(drives[0].clone(), &detached)]).await;
+    let changed = machines.machine(id).unwrap();
+    let ours = first_image(&changed);
+    machines
+        .remove_devices(&actor(), id, vec![ours])
+        .await
+        .unwrap();
+    apply(&machines, id, taken).await;
+    assert_ne!(layer_of(), detached);
+    let free = add(&machines, id, vec![drive(DeviceId(IDE[1].into()), "1")]).await;
+    refused!(
+        add_one(&machines, id, image(free[0].clone(), &detached)).await,
+        Error::DiskInUse { .. }
+    );
+    sound(&machines).await;
+}
+
+fn first_image(machine: &Machine) -> DeviceId {
+    first(machine, DeviceKind::HardDiskImage)
 }
 
 #[tokio::test]

@@ -496,7 +496,20 @@ async fn a_full_disk_under_an_overlay() {
         }
     })
     .await;
-    assert!(why.contains("space"), "{why}");
+    assert!(why.contains("space") && why.contains("thin"), "{why}");
+    assert!(why.contains("goes on by itself"), "{why}");
+    match machines.create_snapshot(&actor(), id).await {
+        Err(Error::GuestStandsStill { reason }) => assert_eq!(reason, why),
+        other => panic!("{other:?}"),
+    }
+    // A service that comes anew finds it so, and does not let it go on.
+    machines.close().await;
+    drop(machines);
+    let machines = site.open().await;
+    let shown = machines.machine(id).unwrap().health.clone();
+    assert_eq!(shown, Health::Critical(why));
+    let status = site.process(id).await.status().await.unwrap();
+    assert_eq!(status, qemu::process::RunState::IoError);
     std::fs::remove_file(&filling).unwrap();
     eventually("the guest goes on by itself", || async {
         (machines.machine(id).unwrap().health == Health::Ok).then_some(())
@@ -504,6 +517,45 @@ async fn a_full_disk_under_an_overlay() {
     .await;
     site.counts_on("thin").await;
     sound(&machines).await;
+}
+
+#[tokio::test]
+async fn what_the_catalog_does_not_know_is_not_frozen() {
+    let site = Site::new();
+    let machines = site.open().await;
+    let id = site.counter(&machines, "other").await;
+    bring(&machines, id, Ask::Run).await;
+    site.counts_beyond("other", 3).await;
+    // Somebody else puts a layer over the last disk.
+    let process = site.process(id).await;
+    let devices = process.block_devices().await.unwrap();
+    let active = devices.last().unwrap().active().unwrap().clone();
+    let foreign = qemu::spec::Layer {
+        node: qemu::spec::Id::new("foreign").unwrap(),
+        format: qemu::spec::Format::Qcow2,
+        path: site.path("foreign.qcow2"),
+    };
+    let made = std::process::Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2"])
+        .arg(&foreign.path)
+        .arg("64M")
+        .status();
+    assert!(made.unwrap().success());
+    process.add_overlay(&foreign).await.unwrap();
+    let switch = qemu::live::Switch {
+        node: qemu::spec::Id::new(active.node).unwrap(),
+        overlay: foreign.node.clone(),
+    };
+    process.switch_overlays(&[switch]).await.unwrap();
+    match machines.create_snapshot(&actor(), id).await {
+        Err(Error::ChainDiffers { recorded, actual }) => {
+            assert_eq!(recorded, active.path);
+            assert!(actual.contains(&foreign.path));
+        }
+        other => panic!("{other:?}"),
+    }
+    site.counts_on("other").await;
+    bring(&machines, id, Ask::TurnOff).await;
 }
 
 #[tokio::test]

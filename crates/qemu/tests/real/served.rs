@@ -249,13 +249,19 @@ async fn a_served_disk_that_cannot_be_opened_is_refused_and_nothing_is_left() {
     process.kill().await.unwrap();
 }
 
-#[ignore = "once, under load, the disk was behind what the guest had printed after its server was \
-            started again; the cause is not known yet"]
+/// The served disk is on SCSI. On IDE, QEMU 10.0 can lose a write of a guest that polls the drive
+/// instead of waiting for its interrupt, as firmware does: while a failed write waits to be tried
+/// again, the drive looks ready, and a guest that is let go on may see that before the write has
+/// been tried again.
 #[tokio::test]
 async fn the_death_of_a_server_stops_the_guest_until_it_is_there_again() {
     let mut machine = served(WRITING).await;
-    let raw = layer("two-0", Format::Raw, &machine.path("two"));
-    machine.spec.scsi[0].drives[0].drive.medium = Medium::Disk(Chain { layers: vec![raw] });
+    let raw = layer("one-0", Format::Raw, &machine.path("one"));
+    machine.spec.ide[1].drive.medium = Medium::Disk(Chain { layers: vec![raw] });
+    let base = layer("two-0", Format::Vhd, &machine.path("one.vhd"));
+    machine.spec.scsi[0].drives[0].drive.medium = Medium::Disk(Chain {
+        layers: vec![base.clone()],
+    });
     let process = machine.launch().await;
     machine.counts_beyond(5).await;
     let servers = servers_of(&process);
@@ -265,25 +271,33 @@ async fn the_death_of_a_server_stops_the_guest_until_it_is_there_again() {
         (status == RunState::IoError).then_some(())
     })
     .await;
+    let troubles = process.disk_troubles().await.unwrap();
+    assert_eq!(troubles.len(), 1);
+    assert_eq!(troubles[0].path.as_ref(), Some(&base.path));
+    assert!(!troubles[0].no_space);
     let a = memory_at(&process, 0x20000).await;
     let b = memory_at(&process, 0x30000).await;
-    let base = layer("one-0", Format::Vhd, &machine.path("one.vhd"));
     let n = number_on_disk(&machine, &base).await;
     assert!(b <= n && n <= a, "A {a} disk {n} B {b}");
 
     let revive = async || process.revive_servers(&machine.installation).await.unwrap();
     assert!(revive().await);
     assert!(!revive().await);
+    eventually("QEMU finds the server", || async {
+        let found = process.reaches_servers().await.unwrap();
+        found.then_some(())
+    })
+    .await;
     // What has failed is tried again, and the guest notices nothing.
+    process.cont().await.unwrap();
     let on = eventually("the guest counts on", || async {
-        if process.status().await.unwrap() == RunState::IoError {
-            process.cont().await.unwrap();
-        }
+        assert_eq!(process.status().await.unwrap(), RunState::Running);
         last_number(&machine.path("serial")).filter(|n| *n > a + 20)
     })
     .await;
     process.stop().await.unwrap();
-    assert!(number_on_disk(&machine, &base).await >= on);
+    let n = number_on_disk(&machine, &base).await;
+    assert!(n >= on, "disk {n} printed {on}");
     let servers = servers_of(&process);
     assert_eq!(alive(&servers), 1);
     process.quit(PATIENCE).await.unwrap();
