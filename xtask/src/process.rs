@@ -60,6 +60,51 @@ pub fn quiet(command: &mut Command) -> Result<String, ProcessError> {
     })
 }
 
+/// As [`quiet`], but ends the program when it `is_too_much`, which is asked now and then. The time
+/// from its start to its end is not made longer by that.
+pub fn limited(
+    command: &mut Command,
+    mut is_too_much: impl FnMut() -> Option<String>,
+) -> Result<String, crate::Failure> {
+    const LOOK: std::time::Duration = std::time::Duration::from_millis(100);
+    let line = command_line(command);
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|source| ProcessError::Start {
+            command: line.clone(),
+            source,
+        })?;
+    let id = rustix::process::Pid::from_child(&child);
+    let (ended, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || ended.send(child.wait_with_output()));
+    let output = loop {
+        match end.recv_timeout(LOOK) {
+            Ok(output) => break output?,
+            Err(_) => {
+                if let Some(reason) = is_too_much() {
+                    rustix::process::kill_process(id, rustix::process::Signal::KILL)?;
+                    drop(end.recv());
+                    return Err(format!("`{line}` was ended: {reason}").into());
+                }
+            }
+        }
+    };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(said);
+    }
+    let output_text = format!("{said}{}", String::from_utf8_lossy(&output.stderr));
+    Err(ProcessError::Failed {
+        command: line,
+        status: output.status,
+        output: output_text,
+    }
+    .into())
+}
+
 /// Runs a program whose output goes where ours goes.
 pub fn shown(command: &mut Command) -> Result<(), ProcessError> {
     let line = command_line(command);

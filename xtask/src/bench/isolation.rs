@@ -9,14 +9,14 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use super::Plan;
+use super::plan::Plan;
 use crate::{Failure, Outcome};
 
 /// The argument that starts the isolated part.
 pub const INSIDE: &str = "--inside";
 
 /// In which folder everything goes: on a disk, as a real machine's files would be.
-const PLACE: &str = "/var/tmp";
+pub const PLACE: &str = "/var/tmp";
 
 /// Arguments: scratch folder, then a command. The inner shell stays to collect the processes whose
 /// parents have ended. The pool of huge pages is given back: a killed service cannot do that.
@@ -32,7 +32,7 @@ exit $status
 "#;
 
 /// Carries out the plan in isolation.
-pub fn run(mut plan: Plan) -> Outcome {
+pub fn run(plan: &mut Plan) -> Outcome {
     let scratch = tempfile::Builder::new()
         .prefix("rv-bench-")
         .tempdir_in(PLACE)?;
@@ -41,7 +41,7 @@ pub fn run(mut plan: Plan) -> Outcome {
         .args(["-c", CARETAKER, "sh"])
         .arg(scratch.path())
         .arg(std::env::current_exe()?)
-        .args(["bench", INSIDE, &serde_json::to_string(&plan)?])
+        .args(["bench", INSIDE, &serde_json::to_string(plan)?])
         .stdin(Stdio::piped())
         // Ctrl-C is for us alone: the rest notices that we are gone, and cleans up.
         .process_group(0)

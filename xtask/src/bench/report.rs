@@ -1,239 +1,158 @@
-//! Results: a table for people, one line of JSON for programs.
+//! Results, told: a table for people, one line of JSON for programs, a document for readers.
+
+mod chart;
+pub mod document;
+mod measures;
+mod summary;
 
 use serde_json::{Map, Value, json};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
-use super::contender::NAMES;
-use super::guest::Load;
 use super::host::Host;
-use super::snapshot::Sample;
+use super::results::{Case, Results};
 use super::statistics::Series;
 use crate::Failure;
+use measures::MEASURES;
 
-const MIB: f64 = 1_048_576.0;
-
-/// A contender's samples.
-#[derive(Debug)]
-pub struct Row {
-    pub contender: &'static str,
-    pub samples: Vec<Sample>,
-}
-
-/// Everything a run found out.
-pub struct Report {
-    pub host: Host,
-    pub ram_mib: u64,
-    pub load: Load,
-    pub rows: Vec<Row>,
-}
-
-/// Something that is compared: its key in JSON, its name in the table, where it comes from.
-struct Measure {
-    key: &'static str,
-    title: &'static str,
-    of: fn(&Sample) -> Option<f64>,
-}
-
-const PAUSE: Measure = Measure {
-    key: "pause_ms",
-    title: "pause by QEMU's events, ms",
-    of: |sample| Some(sample.pause_ms),
-};
-const SILENCE: Measure = Measure {
-    key: "silence_ms",
-    title: "longest silence of the heartbeat, ms",
-    of: |sample| Some(sample.silence_ms),
-};
-const TOTAL: Measure = Measure {
-    key: "total_ms",
-    title: "command from start to end, ms",
-    of: |sample| Some(sample.command_ms),
-};
-const GROWN: Measure = Measure {
-    key: "grown_mib",
-    title: "growth on the disk, MiB",
-    of: |sample| Some(sample.grown_bytes / MIB),
-};
-const MEASURES: &[Measure] = &[
-    PAUSE,
-    Measure {
-        key: "stops",
-        title: "times the guest was stopped",
-        of: |sample| Some(sample.stops),
-    },
-    SILENCE,
-    Measure {
-        key: "idle_silence_ms",
-        title: "the same without a snapshot, ms",
-        of: |sample| Some(sample.idle_silence_ms),
-    },
-    TOTAL,
-    GROWN,
-    Measure {
-        key: "own_pause_ms",
-        title: "pause as it says itself, ms",
-        of: |sample| sample.claims.pause_ms,
-    },
-    Measure {
-        key: "own_durable_ms",
-        title: "time to durable as it says itself, ms",
-        of: |sample| sample.claims.durable_ms,
-    },
-    Measure {
-        key: "own_stored_mib",
-        title: "bytes stored as it says itself, MiB",
-        of: |sample| Some(sample.claims.stored_bytes? / MIB),
-    },
-];
-
-/// Of these, ours divided by each peer's: less than 1 is better than the peer.
-const RATIOS: &[(&str, &Measure)] = &[
-    ("pause_ratio", &PAUSE),
-    ("silence_ratio", &SILENCE),
-    ("total_ratio", &TOTAL),
-    ("size_ratio", &GROWN),
-];
-
-impl Row {
-    pub const fn new(contender: &'static str) -> Self {
-        Self {
-            contender,
-            samples: Vec::new(),
-        }
-    }
-
-    /// None if a sample lacks it.
-    fn series(&self, measure: &Measure) -> Option<Series> {
-        let each: Option<Vec<f64>> = self.samples.iter().map(measure.of).collect();
-        Series::of(each?)
-    }
-}
-
-impl Report {
-    /// A table with every round, and the ratios.
-    pub fn table(&self) -> String {
-        let Host {
-            processor,
-            cores,
-            ram_mib,
-            kernel,
-            qemu,
-            libvirt,
-            accelerator,
-            load_average,
-            ..
-        } = &self.host;
-        let mut text = format!(
-            "{cores} cores ({processor}), {ram_mib} MiB, Linux {kernel}\n\
-             QEMU {qemu}, {accelerator:?}; libvirt {libvirt}; load average before {load_average}\n\
-             guest of {} MiB, {} MiB filled, {} MiB/s dirtied, a disk written to; \
-             first snapshot of a fresh guest each time\n",
-            self.ram_mib, self.load.filled_mib, self.load.dirty_mib_per_second,
-        );
+/// Every measurement, and what follows from them.
+pub fn table(results: &Results) -> String {
+    let mut text = machine(&results.host);
+    text += &format!("\n{}", results.date);
+    for case in &results.cases {
+        text += &format!("\n\n{}", title(case));
         for measure in MEASURES {
-            for row in &self.rows {
-                let Some(series) = row.series(measure) else {
+            for row in &case.rows {
+                let Some(series) = measure.series(row) else {
                     continue;
                 };
-                let each: Vec<String> = series.each.iter().map(|x| format!("{x:.1}")).collect();
-                let Series { p50, worst, .. } = series;
+                let each: Vec<String> = series.each.iter().map(|x| digits(*x)).collect();
                 text += &format!(
-                    "\n{:<38} {:<15} p50 {p50:>9.1}  worst {worst:>9.1}  each {}",
+                    "\n{:<45} {:<20} p50 {:>8}  worst {:>8}  each {}",
                     measure.title,
                     row.contender,
+                    digits(series.p50),
+                    digits(series.worst),
                     each.join(" ")
                 );
             }
         }
-        for (name, ratio) in self.ratios() {
-            text += &format!("\n{name:<38} {ratio}");
-        }
-        text
-    }
-
-    /// One line.
-    pub fn json(&self) -> Result<String, Failure> {
-        let contenders: Map<String, Value> = self
-            .rows
-            .iter()
-            .map(|row| {
-                let measures: Map<String, Value> = MEASURES
-                    .iter()
-                    .filter_map(|measure| Some((measure.key.into(), json!(row.series(measure)?))))
-                    .collect();
-                (row.contender.into(), Value::Object(measures))
-            })
-            .collect();
-        let mut all = Map::from_iter(self.ratios());
-        all.insert("benchmark".into(), json!("snapshot"));
-        let now = OffsetDateTime::now_utc().format(&Rfc3339)?;
-        all.insert("date".into(), json!(now));
-        all.insert("host".into(), json!(self.host));
-        all.insert("guest_ram_mib".into(), json!(self.ram_mib));
-        all.insert("load".into(), json!(self.load));
-        all.insert("contenders".into(), Value::Object(contenders));
-        Ok(Value::Object(all).to_string())
-    }
-
-    /// Ours divided by the peers': of the middle values, and for the worst case our worst by their
-    /// best.
-    fn ratios(&self) -> Vec<(String, Value)> {
-        let (own, peers): (Vec<&Row>, Vec<&Row>) = self
-            .rows
-            .iter()
-            .partition(|row| NAMES.first() == Some(&row.contender));
-        let mut ratios = Vec::new();
-        for (own, peer) in own
-            .iter()
-            .flat_map(|own| peers.iter().map(move |p| (own, p)))
-        {
-            for (name, measure) in RATIOS {
-                let (Some(ours), Some(theirs)) = (own.series(measure), peer.series(measure)) else {
-                    continue;
-                };
-                let name = format!("{name}_{}", peer.contender.replace('-', "_"));
-                let worst = rounded(ours.worst / theirs.best);
-                ratios.push((name.clone(), rounded(ours.p50 / theirs.p50)));
-                ratios.push((format!("{name}_worst"), worst));
+        for row in &case.rows {
+            if let Some(failure) = &row.failure {
+                text += &format!("\n{} did not come to its end: {failure}", row.contender);
             }
         }
-        ratios
     }
+    text += "\n";
+    for (name, value) in summary::of(results) {
+        text += &format!("\n{name:<45} {value}");
+    }
+    text
+}
+
+/// One line. It holds the results themselves, too, so that they can be read again.
+pub fn json(results: &Results) -> Result<String, Failure> {
+    let mut all = Map::new();
+    all.insert("benchmark".into(), json!("snapshot"));
+    all.extend(summary::of(results));
+    if let Value::Object(everything) = serde_json::to_value(results)? {
+        all.extend(everything);
+    }
+    Ok(Value::Object(all).to_string())
+}
+
+fn machine(host: &Host) -> String {
+    let Host {
+        processor,
+        cores,
+        ram_mib,
+        kernel,
+        qemu,
+        libvirt,
+        accelerator,
+        transparent_huge_pages,
+        huge_pages,
+        load_average,
+    } = host;
+    format!(
+        "{cores} processors ({processor}), {ram_mib} MiB, Linux {kernel}\n\
+         QEMU {qemu}, {accelerator:?}; libvirt {libvirt}; transparent huge pages \
+         {transparent_huge_pages}, {huge_pages} huge pages in the pool before the run; \
+         load average before the run {load_average}"
+    )
+}
+
+fn title(case: &Case) -> String {
+    let direct = case.disk.best_mib_per_second().unwrap_or(0.0);
+    format!(
+        "Guest of {} MiB, {} MiB of it filled, dirtying: {}; the disk directly writes {direct:.0} MiB/s",
+        case.ram_mib, case.load.filled_mib, case.load.dirtying
+    )
+}
+
+/// Three digits that count.
+fn digits(value: f64) -> String {
+    let decimals = match value.abs() {
+        x if x >= 99.95 => 0,
+        x if x >= 9.995 => 1,
+        _ => 2,
+    };
+    format!("{value:.decimals$}")
 }
 
 /// To three digits that count.
-fn rounded(ratio: f64) -> Value {
-    if !ratio.is_finite() || ratio <= 0.0 {
+fn rounded(value: f64) -> Value {
+    if !value.is_finite() || value <= 0.0 {
         return Value::Null;
     }
-    let scale = 10_f64.powf(2.0 - ratio.log10().floor());
-    json!((ratio * scale).round() / scale)
+    let scale = 10_f64.powf(2.0 - value.log10().floor());
+    json!((value * scale).round() / scale)
+}
+
+fn p50(series: Option<Series>) -> Option<f64> {
+    Some(series?.p50)
 }
 
 #[cfg(test)]
-mod tests {
+pub mod samples {
+    //! Results as they could be.
+
     use super::*;
     use crate::bench::contender::{Accelerator, Claims};
+    use crate::bench::disk::DirectWrites;
+    use crate::bench::guest::{Dirtying, Load};
+    use crate::bench::results::{Restored, Row, Taken};
 
-    fn row(contender: &'static str, pauses: &[f64]) -> Row {
-        let samples = pauses.iter().map(|&pause_ms| Sample {
-            pause_ms,
-            stops: 1.0,
-            silence_ms: pause_ms + 5.0,
-            idle_silence_ms: 5.0,
-            command_ms: 1000.0,
-            grown_bytes: 600.0 * MIB,
+    const MIB: f64 = 1_048_576.0;
+
+    pub fn row(contender: &str, silences: &[f64], durable_ms: f64, restore_ms: f64) -> Row {
+        let snapshots = silences.iter().map(|&silence| Taken {
+            pause_ms: Some(silence / 2.0),
+            stops: 1,
+            silence_ms: Some(silence),
+            command_ms: durable_ms * 0.9,
+            durable_ms,
+            grown_bytes: 2200.0 * MIB,
+            changed_bytes: Some(2000.0 * MIB),
             claims: Claims::default(),
         });
         Row {
-            contender,
-            samples: samples.collect(),
+            contender: contender.to_owned(),
+            idle_silence_ms: 5.0,
+            snapshots: snapshots.collect(),
+            deletes_ms: vec![20.0],
+            restores: vec![Restored {
+                first_beat_ms: restore_ms,
+                start_to_beat_ms: restore_ms * 0.8,
+                command_ms: restore_ms * 1.5,
+                resident_ms: None,
+            }],
+            after_restore: Vec::new(),
+            failure: None,
         }
     }
 
-    fn report(rows: Vec<Row>) -> Report {
-        Report {
+    pub fn results(rows: Vec<Row>) -> Results {
+        Results {
+            date: "2026-01-02T03:04:05Z".into(),
             host: Host {
                 processor: "P".into(),
                 cores: 2,
@@ -243,41 +162,72 @@ mod tests {
                 libvirt: "11".into(),
                 accelerator: Accelerator::Tcg,
                 transparent_huge_pages: "madvise".into(),
+                huge_pages: 0,
                 load_average: 0.5,
             },
-            ram_mib: 1024,
-            load: Load::half(1024),
-            rows,
+            cases: vec![Case {
+                ram_mib: 4096,
+                load: Load::half(4096, Dirtying::Rate(20)),
+                disk: DirectWrites {
+                    bytes: 2048 << 20,
+                    each_ms: vec![2500.0, 2000.0],
+                },
+                rows,
+            }],
         }
     }
 
+    pub fn usual() -> Results {
+        results(vec![
+            row("rootvirt", &[20.0, 40.0, 30.0], 2500.0, 200.0),
+            row("virsh-internal", &[8000.0], 8000.0, 11_000.0),
+            row(
+                "virsh-external-live",
+                &[1200.0, 1000.0, 1500.0],
+                10_000.0,
+                4500.0,
+            ),
+            row("qmp", &[6500.0], 2000.0, 4000.0),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
     #[test]
-    fn the_json_is_one_line_with_the_ratio_of_the_middle_pauses() {
-        let rows = vec![
-            row("rootvirt", &[10.0, 30.0, 20.0]),
-            row("virsh-internal", &[1000.0, 800.0, 1200.0]),
-        ];
-        let report = report(rows);
-        let text = report.json().expect("JSON");
+    fn the_json_is_one_line_with_the_ratios_to_the_best_peers_and_can_be_read_again() {
+        let results = samples::usual();
+        let text = json(&results).expect("JSON");
         assert!(!text.contains('\n'));
         let value: Value = serde_json::from_str(&text).expect("JSON");
-        assert_eq!(value["pause_ratio_virsh_internal"], json!(0.02));
-        assert_eq!(value["pause_ratio_virsh_internal_worst"], json!(0.0375));
-        assert_eq!(value["total_ratio_virsh_internal"], json!(1.0));
-        let own = &value["contenders"]["rootvirt"]["pause_ms"];
-        assert_eq!(own["each"], json!([10.0, 30.0, 20.0]));
-        assert_eq!(value["host"]["accelerator"], json!("tcg"));
-        assert!(report.table().contains("p50      20.0  worst      30.0"));
+        assert_eq!(value["pause_ratio_best_peer"], json!(0.025));
+        assert_eq!(value["pause_worst_ratio_best_peer"], json!(0.0333));
+        assert_eq!(value["total_ratio_best_live_peer"], json!(0.25));
+        assert_eq!(value["restore_ratio_best_peer"], json!(0.05));
+        assert_eq!(
+            value["cases"][0]["rows"][0]["snapshots"][1]["silence_ms"],
+            json!(40.0)
+        );
+        let again: Results = serde_json::from_str(&text).expect("results");
+        assert_eq!(json(&again).expect("JSON"), text);
     }
 
     #[test]
-    fn one_contender_alone_has_no_ratios() {
-        let value: Value = serde_json::from_str(
-            &report(vec![row("virsh-internal", &[1.0])])
-                .json()
-                .expect("JSON"),
-        )
-        .expect("JSON");
-        assert_eq!(value.get("pause_ratio_virsh_internal"), None);
+    fn the_table_names_every_figure() {
+        let text = table(&samples::usual());
+        assert!(
+            text.contains("p50     30.0  worst     40.0  each 20.0 40.0 30.0"),
+            "{text}"
+        );
+        assert!(text.contains("Guest of 4096 MiB"), "{text}");
+    }
+
+    #[test]
+    fn without_peers_there_are_no_ratios() {
+        let alone = samples::results(vec![samples::row("rootvirt", &[1.0], 1.0, 1.0)]);
+        let value: Value = serde_json::from_str(&json(&alone).expect("JSON")).expect("JSON");
+        assert_eq!(value["pause_ratio_best_peer"], Value::Null);
     }
 }

@@ -6,23 +6,26 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::time::Instant;
 
 use serde_json::Value;
 
-use super::{Claims, Contender, Daemon};
-use crate::bench::Plan;
+use super::{Claims, Contender, Daemon, EMULATOR, Limit, emulator};
 use crate::bench::guest::Guest;
+use crate::bench::plan::Plan;
 use crate::{Failure, Outcome, process};
 
-pub const NAME: &str = "rootvirt";
+/// `snapshot create`, `snapshot apply` and `vm start`.
+pub const LIVE: &str = "rootvirt";
+/// `vm save` and `vm start`.
+pub const SAVE: &str = "rootvirt-save";
 
 const MACHINE: &str = "bench";
-const SNAPSHOT: &str = "first";
-const EMULATOR: &str = "qemu-system-x86_64";
 
 /// The service, and a folder with a wrapper around QEMU that adds our instruments to the guest's
 /// command line; the service finds it as any other QEMU and knows nothing of it.
-pub struct Rootvirt {
+pub struct Service {
     program: PathBuf,
     data: PathBuf,
     wrapper: PathBuf,
@@ -30,22 +33,25 @@ pub struct Rootvirt {
     _service: Daemon,
 }
 
-impl Rootvirt {
-    pub fn start_service(plan: &Plan) -> Result<Self, Failure> {
-        let folder = plan.scratch.join(NAME);
+impl Service {
+    pub fn start(plan: &Plan) -> Result<Self, Failure> {
+        let folder = plan.scratch.join("service");
         let (data, programs) = (folder.join("data"), folder.join("bin"));
         fs::create_dir_all(&data)?;
         fs::create_dir_all(&programs)?;
-        let emulator =
-            process::quiet(Command::new("sh").args(["-c", "command -v \"$1\"", "sh", EMULATOR]))?;
-        let emulator = emulator.trim().to_owned();
+        let emulator = emulator()?;
         let wrapper = programs.join(EMULATOR);
         write_program(&wrapper, &format!("#!/bin/sh\nexec {emulator} \"$@\"\n"))?;
 
-        let mut service = Command::new(&plan.program)
+        let mut command = Command::new(&plan.program);
+        command
             .args(["serve", "--cimxml", "off", "--cimxml-tls", "off"])
             .arg("--data-dir")
-            .arg(&data)
+            .arg(&data);
+        if let Some(limit) = plan.huge_pages_mib {
+            command.args(["--huge-pages-limit", &limit.to_string()]);
+        }
+        let mut service = command
             .env("PATH", with_first(&programs))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -70,22 +76,7 @@ impl Rootvirt {
         })
     }
 
-    fn command(&self, arguments: &[&str]) -> Result<String, Failure> {
-        Ok(process::quiet(
-            Command::new(&self.program)
-                .arg("--data-dir")
-                .arg(&self.data)
-                .args(arguments),
-        )?)
-    }
-}
-
-impl Contender for Rootvirt {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn start(&mut self, guest: &Guest) -> Outcome {
+    fn start_guest(&self, guest: &Guest) -> Outcome {
         let serial = guest.serial().display().to_string();
         let wrapper = format!(
             "#!/bin/sh\ncase \"$*\" in *{serial}*) set -- \"$@\" {};; esac\nexec {} \"$@\"\n",
@@ -94,8 +85,9 @@ impl Contender for Rootvirt {
         );
         write_program(&self.wrapper, &wrapper)?;
         let memory = format!("{}M", guest.ram_mib);
-        let (boot, data) = (guest.boot_disk(), guest.data_disk());
-        self.command(&[
+        let disks = [guest.boot_disk(), guest.data_disk()].map(|disk| disk.display().to_string());
+        let [boot, data] = &disks;
+        let create = [
             "vm",
             "create",
             MACHINE,
@@ -103,39 +95,144 @@ impl Contender for Rootvirt {
             &memory,
             "--processors",
             "1",
-            "--disk",
-            &boot.display().to_string(),
-            "--disk",
-            &data.display().to_string(),
-            "--serial",
-            &serial,
-        ])?;
-        self.command(&["vm", "start", MACHINE])?;
+        ];
+        let devices = ["--disk", boot, "--disk", data, "--serial", &serial];
+        self.run(&[&create[..], &devices[..]].concat())?;
+        self.run(&["vm", "start", MACHINE]).map(drop)
+    }
+
+    /// Runs a command.
+    fn run(&self, arguments: &[&str]) -> Result<String, Failure> {
+        Ok(process::quiet(&mut self.command(arguments))?)
+    }
+
+    /// Runs one that is measured.
+    fn run_within(&self, limit: &Limit, arguments: &[&str]) -> Outcome {
+        process::limited(&mut self.command(arguments), || limit.exceeded())?;
         Ok(())
     }
 
-    fn snapshot(&mut self) -> Outcome {
-        self.command(&["snapshot", "create", MACHINE, "--name", SNAPSHOT])
-            .map(drop)
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--data-dir").arg(&self.data).args(arguments);
+        command
     }
 
-    fn claims(&mut self) -> Result<Claims, Failure> {
-        let text = self.command(&["snapshot", "list", MACHINE, "--format", "json"])?;
-        claims_of(&text)
-    }
-
-    fn discard(&mut self) -> Outcome {
-        self.command(&["vm", "stop", MACHINE])?;
-        self.command(&["vm", "delete", MACHINE]).map(drop)
+    fn delete_guest(&self) -> Outcome {
+        // It may have ended already.
+        drop(self.run(&["vm", "stop", MACHINE]));
+        self.run(&["vm", "delete", MACHINE]).map(drop)
     }
 }
 
-/// Reads the one snapshot out of a list of them.
-fn claims_of(text: &str) -> Result<Claims, Failure> {
+/// Live snapshots.
+pub struct Live(Rc<Service>);
+
+impl Live {
+    pub fn new(service: &Rc<Service>) -> Self {
+        Self(Rc::clone(service))
+    }
+}
+
+impl Contender for Live {
+    fn name(&self) -> &'static str {
+        LIVE
+    }
+
+    fn start(&mut self, guest: &Guest) -> Outcome {
+        self.0.start_guest(guest)
+    }
+
+    fn snapshot(&mut self, number: usize, limit: &Limit) -> Outcome {
+        let name = snapshot_name(number);
+        self.0
+            .run_within(limit, &["snapshot", "create", MACHINE, "--name", &name])
+    }
+
+    fn claims(&mut self, number: usize) -> Result<Claims, Failure> {
+        let list = self
+            .0
+            .run(&["snapshot", "list", MACHINE, "--format", "json"])?;
+        claims_of(&list, &snapshot_name(number))
+    }
+
+    fn end_guest(&mut self) -> Outcome {
+        self.0.run(&["vm", "stop", MACHINE]).map(drop)
+    }
+
+    fn restore(&mut self, number: usize, limit: &Limit) -> Result<Instant, Failure> {
+        let name = snapshot_name(number);
+        self.0
+            .run_within(limit, &["snapshot", "apply", MACHINE, &name])?;
+        let began = Instant::now();
+        self.0.run_within(limit, &["vm", "start", MACHINE])?;
+        Ok(began)
+    }
+
+    fn delete(&mut self, number: usize, limit: &Limit) -> Outcome {
+        let name = snapshot_name(number);
+        self.0
+            .run_within(limit, &["snapshot", "remove", MACHINE, &name])
+    }
+
+    fn discard(&mut self) -> Outcome {
+        self.0.delete_guest()
+    }
+}
+
+/// Saving to disk.
+pub struct Save(Rc<Service>);
+
+impl Save {
+    pub fn new(service: &Rc<Service>) -> Self {
+        Self(Rc::clone(service))
+    }
+}
+
+impl Contender for Save {
+    fn name(&self) -> &'static str {
+        SAVE
+    }
+
+    fn start(&mut self, guest: &Guest) -> Outcome {
+        self.0.start_guest(guest)
+    }
+
+    fn snapshot(&mut self, _number: usize, limit: &Limit) -> Outcome {
+        self.0.run_within(limit, &["vm", "save", MACHINE])
+    }
+
+    fn end_guest(&mut self) -> Outcome {
+        Ok(())
+    }
+
+    fn restore(&mut self, _number: usize, limit: &Limit) -> Result<Instant, Failure> {
+        let began = Instant::now();
+        self.0.run_within(limit, &["vm", "start", MACHINE])?;
+        Ok(began)
+    }
+
+    fn delete(&mut self, _number: usize, _limit: &Limit) -> Outcome {
+        Ok(())
+    }
+
+    fn discard(&mut self) -> Outcome {
+        self.0.delete_guest()
+    }
+}
+
+fn snapshot_name(number: usize) -> String {
+    format!("s{number}")
+}
+
+/// Reads one snapshot out of a list of them.
+fn claims_of(text: &str, name: &str) -> Result<Claims, Failure> {
     let list: Value = serde_json::from_str(text)?;
+    let is_it = |one: &&Value| one.get("name").and_then(Value::as_str) == Some(name);
     let snapshot = list
-        .get(0)
-        .ok_or_else(|| format!("there is no snapshot in the list: {text}"))?;
+        .as_array()
+        .and_then(|list| list.iter().find(is_it))
+        .ok_or_else(|| format!("there is no snapshot {name} in the list: {text}"))?;
     let number = |key: &str| snapshot.get(key).and_then(Value::as_f64);
     Ok(Claims {
         pause_ms: number("pause_ms"),
@@ -166,11 +263,12 @@ mod tests {
 
     #[test]
     fn what_a_snapshot_says_of_itself_is_read_from_the_list() {
-        let text = r#"[{"name":"first","pause_ms":8.5,"durable_ms":760,"stored_bytes":628097024}]"#;
-        let claims = claims_of(text).expect("a snapshot");
+        let text = r#"[{"name":"s1","pause_ms":1},
+            {"name":"s2","pause_ms":8.5,"durable_ms":760,"stored_bytes":628097024}]"#;
+        let claims = claims_of(text, "s2").expect("a snapshot");
         assert_eq!(claims.pause_ms, Some(8.5));
         assert_eq!(claims.durable_ms, Some(760.0));
         assert_eq!(claims.stored_bytes, Some(628_097_024.0));
-        assert!(claims_of("[]").is_err());
+        assert!(claims_of(text, "s3").is_err());
     }
 }
