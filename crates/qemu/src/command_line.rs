@@ -16,7 +16,7 @@ const FIRST_SCSI_SLOT: u8 = 4;
 const FIRST_NIC_SLOT: u8 = 12;
 
 /// The name of the guest's memory block, which memory images refer to.
-const MEMORY_ID: &str = "memory";
+pub(crate) const MEMORY_ID: &str = "memory";
 
 /// What QEMU may not do: start programs, gain privileges, change its own scheduling.
 pub(crate) const SANDBOX: &str =

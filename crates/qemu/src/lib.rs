@@ -23,6 +23,7 @@ pub mod memory_backing;
 pub mod memory_image;
 pub mod merge;
 mod nbd;
+pub mod postcopy;
 pub mod process;
 pub mod qmp;
 #[allow(unsafe_code)]

@@ -57,6 +57,12 @@ pub enum MigrationStatus {
     Cancelling,
     Cancelled,
     Completed,
+    /// The guest runs, or may, while its memory comes.
+    PostcopyActive,
+    /// Memory has ceased to come; what is there is kept.
+    PostcopyPaused,
+    /// Memory is about to come again.
+    PostcopyRecover,
     Failed {
         description: String,
     },
@@ -165,6 +171,8 @@ enum Mode {
     Background,
     /// The memory of a guest that stands still.
     Stopped,
+    /// Memory that comes on demand.
+    Destination,
 }
 
 impl Process {
@@ -261,8 +269,12 @@ impl Process {
         for entry in known {
             let name = entry.get("capability").and_then(Value::as_str);
             let name = name.ok_or_else(|| lacking(COMMAND, "a name"))?;
-            let wanted =
-                name == "events" || (name == "background-snapshot" && mode == Mode::Background);
+            let wanted = match name {
+                "events" => true,
+                "background-snapshot" => mode == Mode::Background,
+                "postcopy-ram" | "postcopy-blocktime" => mode == Mode::Destination,
+                _ => false,
+            };
             if entry.get("state").and_then(Value::as_bool) != Some(wanted) {
                 change.push(json!({"capability": name, "state": wanted}));
             }
@@ -274,6 +286,11 @@ impl Process {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Readies a process that waits for a guest to get its memory on demand.
+    pub(crate) async fn prepare_destination(&self) -> Result<(), LiveError> {
+        self.prepare(Mode::Destination).await
     }
 
     /// Waits until the instant is fixed, so that the guest may run on.
@@ -370,6 +387,9 @@ impl Migration {
             "cancelling" => MigrationStatus::Cancelling,
             "cancelled" => MigrationStatus::Cancelled,
             "completed" => MigrationStatus::Completed,
+            "postcopy-active" => MigrationStatus::PostcopyActive,
+            "postcopy-paused" => MigrationStatus::PostcopyPaused,
+            "postcopy-recover" | "postcopy-recover-setup" => MigrationStatus::PostcopyRecover,
             "failed" => MigrationStatus::Failed {
                 description: text("error-desc").unwrap_or("QEMU gives no reason").into(),
             },

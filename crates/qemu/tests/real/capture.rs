@@ -36,7 +36,7 @@ async fn overlays(machine: &Machine, round: usize) -> Vec<(Id, Layer)> {
 }
 
 /// The chain of a data disk up to a frozen layer, with a fresh overlay for one more guest.
-async fn copy_on(machine: &Machine, disk: &str, round: usize, name: &str) -> Vec<Layer> {
+pub async fn copy_on(machine: &Machine, disk: &str, round: usize, name: &str) -> Vec<Layer> {
     let mut layers = vec![layer(
         &format!("{disk}-0"),
         Format::Raw,
@@ -57,7 +57,7 @@ async fn copy_on(machine: &Machine, disk: &str, round: usize, name: &str) -> Vec
     layers
 }
 
-async fn snapshot(machine: &Machine, process: &Process, round: usize) -> Captured {
+pub async fn snapshot(machine: &Machine, process: &Process, round: usize) -> Captured {
     let disks = overlays(machine, round).await;
     let config = machine.receiver(&format!("memory-{round}"));
     capture(process, &disks, config, PATIENCE).await.unwrap()

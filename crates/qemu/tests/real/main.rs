@@ -11,5 +11,7 @@ mod linux;
 mod machine;
 mod merging;
 mod monitor;
+mod postcopy;
 mod processes;
+mod recorded;
 mod served;

@@ -1,0 +1,606 @@
+//! The threads of a page server: one hears what QEMU asks for, one reads pages and sends them. Both
+//! are plain threads, because they do nothing but block.
+
+use super::devices::{self, DevicesError};
+use super::pages::{HostPage, Outstanding};
+use super::return_path::{Message, read_message};
+use super::wire::{DEVICES_LOADED, PAGE, Stream, TooLong};
+use super::{PageSource, SourceBlock};
+use crate::command_line::MEMORY_ID;
+use crate::live::LiveError;
+use crate::process::Process;
+use crate::qmp::QmpError;
+use crate::spec::{Backing, check_socket_path};
+use serde_json::json;
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, BufReader, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// The socket in the run folder on which QEMU waits for its memory.
+pub const SOCKET_NAME: &str = "memory.sock";
+/// Bytes of a huge page.
+const HUGE_PAGE: u64 = 2 << 20;
+/// Pages that are pushed before requests are looked at again.
+const PUSHED_AT_ONCE: u64 = 32;
+/// Requests that may wait; a guest has no more processors and devices that can.
+const MOST_REQUESTS: usize = 64 * 1024;
+/// How long until a page that could not be read is tried again.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+
+/// Why a guest does not get its memory this way.
+#[derive(Clone, Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum PostcopyError {
+    #[error(transparent)]
+    Live(#[from] LiveError),
+    #[error("The host does not let QEMU fetch memory on demand (userfaultfd). QEMU says: {said}")]
+    Unsupported { said: String },
+    #[error("The recorded device state cannot be restored on demand: {0}.")]
+    Devices(#[from] DevicesError),
+    #[error("The recorded device state cannot be restored on demand: {0}.")]
+    TooLong(#[from] TooLong),
+    #[error("QEMU does not take memory at {path}: {cause}.")]
+    Connect {
+        path: PathBuf,
+        #[source]
+        cause: Arc<io::Error>,
+    },
+    #[error("A thread for serving memory cannot be started: {cause}.")]
+    Thread {
+        #[source]
+        cause: Arc<io::Error>,
+    },
+    #[error("Serving the guest's memory broke off: {cause}.")]
+    Broken { cause: String },
+    #[error("QEMU does not accept the memory image. It says: {said}")]
+    Rejected { said: String },
+    #[error("QEMU did not take the devices within {millis} ms.")]
+    TimedOut { millis: u128 },
+}
+
+impl From<QmpError> for PostcopyError {
+    fn from(error: QmpError) -> Self {
+        PostcopyError::Live(error.into())
+    }
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of memory sent, those of zeros not counted.
+    pub sent: u64,
+    /// All bytes that are not zero.
+    pub total: u64,
+    /// Pages that the guest had to ask for.
+    pub requests: u64,
+}
+
+/// How it was, once all memory is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Residency {
+    /// From the beginning until all memory was there.
+    pub took: Duration,
+    /// Pages that the guest had to ask for.
+    pub requests: u64,
+    /// The sum of the times from a request to its answer. Processors that wait at the same time
+    /// are counted each.
+    pub waited: Duration,
+    /// Bytes sent.
+    pub sent: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Stage {
+    Loading,
+    Serving,
+    Resident(Residency),
+    Failed(PostcopyError),
+}
+
+/// Serves a guest the memory that it runs without. Dropping it breaks the connection.
+pub struct PageServer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    source: Arc<dyn PageSource>,
+    blocks: Vec<SourceBlock>,
+    stream: UnixStream,
+    began: Instant,
+    state: Mutex<State>,
+    /// Something was asked for or answered.
+    heard: Condvar,
+    stopped: AtomicBool,
+    stage: watch::Sender<Stage>,
+    trouble: watch::Sender<Option<String>>,
+    sent: AtomicU64,
+    total: u64,
+    requests: AtomicU64,
+    waited_micros: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    requests: VecDeque<(HostPage, Instant)>,
+    received: HashMap<usize, Vec<u8>>,
+    resumed: bool,
+    /// The writer has sent everything.
+    all_sent: bool,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        // It may be closed already.
+        let _ = self.stream.shutdown(Shutdown::Both);
+        self.heard.notify_all();
+    }
+
+    /// Ends it badly, unless it has ended.
+    fn fail(&self, error: PostcopyError) {
+        self.stage.send_if_modified(|stage| {
+            let open = matches!(stage, Stage::Loading | Stage::Serving);
+            if open {
+                *stage = Stage::Failed(error);
+            }
+            open
+        });
+        self.stop();
+    }
+
+    fn broken(&self, cause: impl ToString) {
+        self.fail(PostcopyError::Broken {
+            cause: cause.to_string(),
+        });
+    }
+}
+
+impl Process {
+    /// Every migration capability as a destination by postcopy wants it.
+    async fn prepare_postcopy(&self) -> Result<(), PostcopyError> {
+        match self.prepare_destination().await {
+            Err(LiveError::Qmp(QmpError::Refused { description, .. })) => {
+                Err(PostcopyError::Unsupported { said: description })
+            }
+            other => Ok(other?),
+        }
+    }
+}
+
+impl PageServer {
+    /// Gives a process launched with [`crate::spec::Start::Incoming`] its devices, and from then on
+    /// its memory. The guest stands still until [`Process::cont`]. After an error the process is
+    /// of no use, except after [`PostcopyError::Unsupported`].
+    pub async fn start(
+        process: &Process,
+        source: Arc<dyn PageSource>,
+        backing: Backing,
+        patience: Duration,
+    ) -> Result<PageServer, PostcopyError> {
+        let began = Instant::now();
+        devices::sections(source.devices())?;
+        process.prepare_postcopy().await?;
+        let socket = process.run_dir().join(SOCKET_NAME);
+        check_socket_path(&socket).map_err(LiveError::from)?;
+        remove_stale(&socket)?;
+        let address =
+            json!({"transport": "socket", "type": "unix", "path": socket.to_string_lossy()});
+        process.migrate("migrate-incoming", address).await?;
+        let server = PageServer::connect(socket, source, backing, began, Task::Begin)?;
+        server.until_loaded(process, patience).await?;
+        Ok(server)
+    }
+
+    /// Goes on with a guest whose page server is gone: QEMU must have noticed that
+    /// ([`crate::live::MigrationStatus::PostcopyPaused`]).
+    pub async fn recover(
+        process: &Process,
+        source: Arc<dyn PageSource>,
+        backing: Backing,
+        patience: Duration,
+    ) -> Result<PageServer, PostcopyError> {
+        let began = Instant::now();
+        let socket = process.run_dir().join(SOCKET_NAME);
+        check_socket_path(&socket).map_err(LiveError::from)?;
+        remove_stale(&socket)?;
+        let uri = format!("unix:{}", socket.display());
+        let arguments = json!({"uri": uri});
+        process.qmp().execute("migrate-recover", arguments).await?;
+        let server = PageServer::connect(socket, source, backing, began, Task::GoOn)?;
+        server.until_loaded(process, patience).await?;
+        Ok(server)
+    }
+
+    fn connect(
+        socket: PathBuf,
+        source: Arc<dyn PageSource>,
+        backing: Backing,
+        began: Instant,
+        task: Task,
+    ) -> Result<PageServer, PostcopyError> {
+        let failed = |cause: io::Error| PostcopyError::Connect {
+            path: socket.clone(),
+            cause: cause.into(),
+        };
+        let stream = UnixStream::connect(&socket).map_err(failed)?;
+        let (reading, writing) = (
+            stream.try_clone().map_err(failed)?,
+            stream.try_clone().map_err(failed)?,
+        );
+        let blocks = source.blocks().into_iter().map(|(name, length)| {
+            let huge = name == MEMORY_ID && backing == Backing::Hugetlb;
+            SourceBlock {
+                name,
+                length,
+                page_size: if huge { HUGE_PAGE } else { PAGE },
+            }
+        });
+        let shared = Arc::new(Shared {
+            blocks: blocks.collect(),
+            total: source.data_pages().saturating_mul(PAGE),
+            source,
+            stream,
+            began,
+            state: Mutex::default(),
+            heard: Condvar::new(),
+            stopped: AtomicBool::new(false),
+            stage: watch::channel(Stage::Loading).0,
+            trouble: watch::channel(None).0,
+            sent: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            waited_micros: AtomicU64::new(0),
+        });
+        let server = PageServer {
+            shared: shared.clone(),
+        };
+        let for_reader = shared.clone();
+        thread("memory-asked", move || hear(&for_reader, reading))?;
+        thread("memory-serve", move || {
+            let mut sender = Sender::new(&shared, writing);
+            if let Err(cause) = sender.run(task) {
+                shared.broken(cause);
+            }
+        })?;
+        Ok(server)
+    }
+
+    async fn until_loaded(
+        &self,
+        process: &Process,
+        patience: Duration,
+    ) -> Result<(), PostcopyError> {
+        let mut stage = self.shared.stage.subscribe();
+        let loaded = stage.wait_for(|stage| !matches!(stage, Stage::Loading));
+        let failed = match tokio::time::timeout(patience, loaded).await {
+            Err(_) => {
+                let millis = patience.as_millis();
+                return Err(PostcopyError::TimedOut { millis });
+            }
+            // The sender lives as long as `self`.
+            Ok(Err(_)) => return Ok(()),
+            Ok(Ok(stage)) => match &*stage {
+                Stage::Failed(error) => error.clone(),
+                _ => return Ok(()),
+            },
+        };
+        // QEMU ends when it cannot load a device, and says why in its log.
+        match tokio::time::timeout(Duration::from_secs(10), process.exited()).await {
+            Ok(()) => Err(PostcopyError::Rejected {
+                said: process.log_tail(),
+            }),
+            Err(_) => Err(failed),
+        }
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            sent: self.shared.sent.load(Ordering::Relaxed),
+            total: self.shared.total,
+            requests: self.shared.requests.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Resolves when all memory is there, or when the connection has broken: then
+    /// [`PageServer::recover`] goes on, if the process is still there.
+    pub async fn resident(&self) -> Result<Residency, PostcopyError> {
+        let mut stage = self.shared.stage.subscribe();
+        let ended = stage.wait_for(|s| matches!(s, Stage::Resident(_) | Stage::Failed(_)));
+        let ended = ended.await.map(|stage| stage.clone());
+        match ended {
+            Ok(Stage::Resident(residency)) => Ok(residency),
+            Ok(Stage::Failed(error)) => Err(error),
+            // The sender lives as long as `self`.
+            _ => Err(PostcopyError::Broken {
+                cause: "the page server is gone".into(),
+            }),
+        }
+    }
+
+    /// What keeps pages from being read, while something does; they are tried again and again.
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.shared.trouble.subscribe()
+    }
+}
+
+impl Drop for PageServer {
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
+}
+
+fn remove_stale(socket: &std::path::Path) -> Result<(), PostcopyError> {
+    match std::fs::remove_file(socket) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(PostcopyError::Connect {
+            path: socket.into(),
+            cause: cause.into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), PostcopyError> {
+    let thread = std::thread::Builder::new().name(name.into());
+    let spawned = thread.spawn(work);
+    spawned.map(drop).map_err(|cause| PostcopyError::Thread {
+        cause: cause.into(),
+    })
+}
+
+/// Hears what QEMU asks for, until the connection ends.
+fn hear(shared: &Shared, stream: UnixStream) {
+    let mut from = BufReader::new(stream);
+    let position = |name: &str| shared.blocks.iter().position(|b| b.name == name);
+    let pages = |name: &str| {
+        let block = shared.blocks.get(position(name)?)?;
+        Some(block.length / PAGE)
+    };
+    // Sizes only: what is outstanding is the writer's.
+    let sizes = Outstanding::new(&shared.blocks);
+    let mut last_block = None;
+    loop {
+        let message = match read_message(&mut from, &pages) {
+            Ok(Some(message)) => message,
+            Ok(None) => return shared.broken("QEMU closed the connection"),
+            Err(error) => return shared.broken(error),
+        };
+        match message {
+            Message::Pong(DEVICES_LOADED) => {
+                shared.stage.send_replace(Stage::Serving);
+            }
+            Message::Pong(_) | Message::SwitchoverAck => {}
+            Message::Request { start, block, .. } => {
+                if let Some(name) = block {
+                    last_block = position(&name);
+                }
+                let page = last_block.and_then(|block| sizes.at(block, start));
+                let Some(page) = page else {
+                    return shared.broken("QEMU asked for memory that does not exist");
+                };
+                let mut state = shared.state();
+                if state.requests.len() >= MOST_REQUESTS {
+                    return shared.broken("QEMU asked for too many pages at once");
+                }
+                state.requests.push_back((page, Instant::now()));
+                shared.heard.notify_all();
+            }
+            Message::Received { block, bits } => {
+                if let Some(block) = position(&block) {
+                    shared.state().received.insert(block, bits);
+                    shared.heard.notify_all();
+                }
+            }
+            Message::ResumeAck(_) => {
+                shared.state().resumed = true;
+                shared.heard.notify_all();
+            }
+            Message::Shut(0) if shared.state().all_sent => {
+                let residency = Residency {
+                    took: shared.began.elapsed(),
+                    requests: shared.requests.load(Ordering::Relaxed),
+                    waited: Duration::from_micros(shared.waited_micros.load(Ordering::Relaxed)),
+                    sent: shared.sent.load(Ordering::Relaxed),
+                };
+                shared.stage.send_replace(Stage::Resident(residency));
+                return;
+            }
+            Message::Shut(code) => {
+                return shared.broken(format!("QEMU gave up (code {code})"));
+            }
+        }
+    }
+}
+
+/// What the writer begins with.
+enum Task {
+    Begin,
+    GoOn,
+}
+
+/// The side that sends.
+struct Sender<'a> {
+    shared: &'a Shared,
+    to: UnixStream,
+    stream: Stream,
+    outstanding: Outstanding,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Sender<'a> {
+    fn new(shared: &'a Shared, to: UnixStream) -> Sender<'a> {
+        Sender {
+            shared,
+            to,
+            stream: Stream::default(),
+            outstanding: Outstanding::new(&shared.blocks),
+            buffer: Vec::new(),
+        }
+    }
+
+    fn run(&mut self, task: Task) -> Result<(), String> {
+        let ram = self.shared.source.ram_section();
+        match task {
+            Task::Begin => {
+                let source = &self.shared.source;
+                let blocks = &self.shared.blocks;
+                self.stream.beginning(source.configuration(), ram, blocks);
+                let devices = devices::sections(source.devices()).map_err(|e| e.to_string())?;
+                self.stream.package(devices).map_err(|e| e.to_string())?;
+                self.send()?;
+            }
+            Task::GoOn => self.agree()?,
+        }
+        self.stream.begin_pages(ram);
+        self.send()?;
+        self.serve()?;
+        self.shared.state().all_sent = true;
+        self.stream.end(ram);
+        self.send()
+    }
+
+    fn send(&mut self) -> Result<(), String> {
+        let sent = self.to.write_all(self.stream.bytes());
+        self.stream.clear();
+        sent.map_err(|error| error.to_string())
+    }
+
+    /// After a broken connection: finds out what QEMU has, and lets it ask again.
+    fn agree(&mut self) -> Result<(), String> {
+        let blocks = &self.shared.blocks;
+        for block in blocks {
+            self.stream.ask_received(block);
+        }
+        self.send()?;
+        let received = self.wait_until(|state| {
+            let all = state.received.len() == blocks.len();
+            all.then(|| std::mem::take(&mut state.received))
+        })?;
+        for (block, bits) in &received {
+            self.outstanding.received(*block, bits);
+        }
+        self.stream.resume();
+        self.send()?;
+        self.wait_until(|state| state.resumed.then_some(()))?;
+        self.shared.stage.send_replace(Stage::Serving);
+        Ok(())
+    }
+
+    fn wait_until<T>(&self, mut ready: impl FnMut(&mut State) -> Option<T>) -> Result<T, String> {
+        let mut state = self.shared.state();
+        loop {
+            if let Some(found) = ready(&mut state) {
+                return Ok(found);
+            }
+            if self.shared.is_stopped() {
+                return Err("it was stopped".into());
+            }
+            let woken = self.shared.heard.wait(state);
+            state = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Sends every page: those asked for first.
+    fn serve(&mut self) -> Result<(), String> {
+        loop {
+            if self.shared.is_stopped() {
+                return Err("it was stopped".into());
+            }
+            let request = self.shared.state().requests.pop_front();
+            if let Some((page, since)) = request {
+                self.answer(page, since)?;
+                continue;
+            }
+            let source = self.shared.source.as_ref();
+            let Some((first, pages)) = self.outstanding.next(source, PUSHED_AT_ONCE) else {
+                return Ok(());
+            };
+            self.put(first, pages)?;
+            self.send()?;
+        }
+    }
+
+    fn answer(&mut self, page: HostPage, since: Instant) -> Result<(), String> {
+        let shared = self.shared;
+        if !self.outstanding.is_sent(page) {
+            self.put(page, 1)?;
+            self.send()?;
+            self.outstanding.go_on_behind(page);
+        }
+        shared.requests.fetch_add(1, Ordering::Relaxed);
+        let waited = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        shared.waited_micros.fetch_add(waited, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Puts neighbouring pages of the host into the stream.
+    fn put(&mut self, first: HostPage, pages: u64) -> Result<(), String> {
+        let shared = self.shared;
+        let Some(block) = shared.blocks.get(first.block) else {
+            return Ok(());
+        };
+        let of_guest = self.outstanding.guest_pages(first.block);
+        let start = first.number.saturating_mul(of_guest);
+        let end = start
+            .saturating_add(pages.saturating_mul(of_guest))
+            .min(block.length / PAGE);
+        let length = usize::try_from(end.saturating_sub(start).saturating_mul(PAGE));
+        self.buffer.resize(length.unwrap_or(0), 0);
+        let zero = |page| shared.source.is_zero(first.block, page);
+        if (start..end).any(|page| !zero(page)) {
+            self.read(first.block, start)?;
+        }
+        let mut data = 0;
+        let size = usize::try_from(PAGE).unwrap_or(usize::MAX);
+        for (page, bytes) in (start..end).zip(self.buffer.chunks_exact(size)) {
+            let offset = page.saturating_mul(PAGE);
+            if zero(page) {
+                self.stream.zero_page(first.block, block, offset);
+            } else {
+                self.stream.page(first.block, block, offset, bytes);
+                data += PAGE;
+            }
+        }
+        shared.sent.fetch_add(data, Ordering::Relaxed);
+        for number in first.number..first.number.saturating_add(pages) {
+            let page = HostPage { number, ..first };
+            self.outstanding.mark_sent(page);
+        }
+        Ok(())
+    }
+
+    /// Fills the buffer with pages, however long it takes.
+    fn read(&mut self, block: usize, first: u64) -> Result<(), String> {
+        let shared = self.shared;
+        loop {
+            let Err(what) = shared.source.read(block, first, &mut self.buffer) else {
+                shared.trouble.send_if_modified(|t| t.take().is_some());
+                return Ok(());
+            };
+            tracing::error!(%what, "a guest's memory cannot be read");
+            shared.trouble.send_replace(Some(what));
+            let again = Instant::now() + READ_AGAIN;
+            let mut state = shared.state();
+            while let Some(left) = again.checked_duration_since(Instant::now()) {
+                if shared.is_stopped() {
+                    return Err("it was stopped".into());
+                }
+                let waited = shared.heard.wait_timeout(state, left);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
+    }
+}
