@@ -352,6 +352,13 @@ impl<S: AsyncRead + AsyncWrite> Client<S> {
         }
     }
 
+    /// Protects what follows at another level than was said at the logon; a number as on the wire.
+    pub fn claim_level(&mut self, level: u8) {
+        if let Some((trailer, _)) = &mut self.security {
+            trailer.level = level;
+        }
+    }
+
     /// The number of the last call.
     pub fn last_call(&self) -> u32 {
         self.call
@@ -360,6 +367,11 @@ impl<S: AsyncRead + AsyncWrite> Client<S> {
     /// Sends bytes as they are.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
         Ok(self.output.write_all(bytes).await?)
+    }
+
+    /// Tells the server that nothing more will be sent.
+    pub async fn finish_sending(&mut self) -> Result<(), ClientError> {
+        Ok(self.output.shutdown().await?)
     }
 
     /// Waits for a PDU.

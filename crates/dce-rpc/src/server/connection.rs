@@ -85,7 +85,7 @@ impl Drop for Farewell {
     }
 }
 
-async fn serve<S: AsyncRead + AsyncWrite>(
+pub(super) async fn serve<S: AsyncRead + AsyncWrite>(
     stream: S,
     connection: Arc<Connection>,
     endpoint: Arc<Endpoint>,

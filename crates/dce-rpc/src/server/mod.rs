@@ -7,7 +7,7 @@ pub(crate) mod fragments;
 pub(crate) mod security;
 
 use crate::fault::Fault;
-use crate::interface::{Interface, Level, Objects};
+use crate::interface::{Connection, Interface, Level, Objects};
 use crate::syntax::SyntaxId;
 use assembly::Target;
 use spnego::Logons;
@@ -17,6 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -147,6 +148,17 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    fn new(logons: Arc<Logons>, mut limits: Limits) -> Arc<Self> {
+        limits.fragment = limits.fragment.max(association::SMALLEST_FRAGMENT);
+        Arc::new(Shared {
+            logons,
+            limits,
+            requests: Arc::new(Semaphore::new(limits.requests.min(Semaphore::MAX_PERMITS))),
+            peers: Mutex::default(),
+            connections: AtomicU64::new(1),
+        })
+    }
+
     fn next_connection(&self) -> u64 {
         self.connections.fetch_add(1, Ordering::Relaxed)
     }
@@ -229,6 +241,21 @@ impl Server {
             stop,
             listeners: tasks,
         }
+    }
+
+    /// Serves one connection that was accepted elsewhere, until it ends.
+    pub async fn serve_stream<S: AsyncRead + AsyncWrite>(
+        stream: S,
+        connection: Connection,
+        endpoint: Endpoint,
+        logons: Arc<Logons>,
+        limits: Limits,
+    ) {
+        let shared = Shared::new(logons, limits);
+        // Nobody tells it to stop.
+        let (_stop, stopped) = watch::channel(false);
+        let connection = Arc::new(connection);
+        connection::serve(stream, connection, Arc::new(endpoint), shared, stopped).await;
     }
 
     /// Where it listens, in the order of the listeners.

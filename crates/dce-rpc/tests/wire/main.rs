@@ -1,0 +1,11 @@
+//! The server as clients see it: what they may do, and what is refused.
+
+#![allow(clippy::unwrap_used)]
+
+mod binding;
+mod calls;
+mod limits;
+mod logons;
+mod service;
+mod strangers;
+mod tampering;
