@@ -6,6 +6,7 @@ mod binding;
 mod calls;
 mod limits;
 mod logons;
+mod samba;
 mod service;
 mod strangers;
 mod tampering;
