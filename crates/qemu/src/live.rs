@@ -12,8 +12,13 @@
 //! 6. [`Process::cont`]: the guest stood still from 2 to here
 //! 7. [`Process::wait_migration`], [`PauseWatch::judge`], then publish what was received
 //!
-//! A guest that stood still already skips 2 and 6. [`capture`] runs all of it; a caller with a
-//! journal calls the steps.
+//! [`Process::freeze`] does 2 to 5 in one go: QEMU does not wait for us between them. A guest that
+//! stood still already skips 2 and 6. [`capture`] runs all of it; a caller with a journal calls
+//! the steps.
+
+mod freezing;
+
+pub use freezing::{Frozen, flush_files};
 
 use crate::command_line::block_node;
 use crate::process::{Process, lacking};
@@ -22,7 +27,7 @@ use crate::receiver::{self, ReceiveError, Received, Receiver};
 use crate::spec::{Id, Layer, SpecError, check_path, check_socket_path};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// One disk's step to a new active layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,15 +196,8 @@ impl Process {
         if switches.is_empty() {
             return Ok(());
         }
-        let actions: Vec<Value> = switches
-            .iter()
-            .map(|s| {
-                json!({"type": "blockdev-snapshot",
-                       "data": {"node": s.node.as_str(), "overlay": s.overlay.as_str()}})
-            })
-            .collect();
         self.qmp()
-            .execute("transaction", json!({"actions": actions}))
+            .execute("transaction", freezing::transaction(switches))
             .await?;
         Ok(())
     }
@@ -244,9 +242,7 @@ impl Process {
     async fn begin(&self, mode: Mode, socket: &Path) -> Result<(), LiveError> {
         check_socket_path(socket)?;
         self.prepare(mode).await?;
-        let address =
-            json!({"transport": "socket", "type": "unix", "path": socket.to_string_lossy()});
-        self.migrate("migrate", address).await
+        self.migrate("migrate", freezing::address(socket)).await
     }
 
     pub(crate) async fn migrate(&self, verb: &str, address: Value) -> Result<(), LiveError> {
@@ -291,27 +287,6 @@ impl Process {
     /// Readies a process that waits for a guest to get its memory on demand.
     pub(crate) async fn prepare_destination(&self) -> Result<(), LiveError> {
         self.prepare(Mode::Destination).await
-    }
-
-    /// Waits until the instant is fixed, so that the guest may run on.
-    pub async fn wait_until_captured(&self, patience: Duration) -> Result<(), LiveError> {
-        let began = Instant::now();
-        let mut polls = 0u32;
-        loop {
-            let migration = self.migration().await?;
-            if migration.pages > 0 || migration.ended()? {
-                return Ok(());
-            }
-            if began.elapsed() > patience {
-                let millis = patience.as_millis();
-                return Err(LiveError::MigrationTimedOut { millis });
-            }
-            // The guest stands still: ask again at once, at first.
-            polls += 1;
-            if polls > 500 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        }
     }
 
     /// Why QEMU would refuse to give the guest's memory out, in its own words; nothing if it would
@@ -459,10 +434,17 @@ pub async fn capture(
     process.prepare_background_snapshot().await?;
     let watch = PauseWatch::new(process.qmp());
     let was_running = process.status().await?.is_running();
-    if was_running {
-        process.stop().await?;
-    }
-    let fixed = fix_instant(process, disks, &receiver, patience).await;
+    let switches: Vec<Switch> = disks
+        .iter()
+        .map(|(node, overlay)| Switch {
+            node: node.clone(),
+            overlay: overlay.node.clone(),
+        })
+        .collect();
+    let socket = receiver.socket();
+    let fixed = process
+        .freeze(was_running, &switches, socket, patience, |_| ())
+        .await;
     if was_running {
         process.cont().await?;
     }
@@ -495,25 +477,6 @@ pub async fn capture(
             Err(error.into())
         }
     }
-}
-
-/// The steps during which the guest must not run.
-async fn fix_instant(
-    process: &Process,
-    disks: &[(Id, Layer)],
-    receiver: &Receiver,
-    patience: Duration,
-) -> Result<(), LiveError> {
-    let switches: Vec<Switch> = disks
-        .iter()
-        .map(|(node, overlay)| Switch {
-            node: node.clone(),
-            overlay: overlay.node.clone(),
-        })
-        .collect();
-    process.switch_overlays(&switches).await?;
-    process.begin_background_snapshot(receiver.socket()).await?;
-    process.wait_until_captured(patience).await
 }
 
 #[cfg(test)]

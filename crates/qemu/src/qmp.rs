@@ -316,33 +316,40 @@ impl Qmp {
         arguments: Value,
         patience: Duration,
     ) -> Result<Value, QmpError> {
-        let (id, reply) = self.register()?;
-        let _forget = Forget { qmp: self, id };
-        let request = json!({"execute": command, "arguments": arguments, "id": id});
-        let mut line = request.to_string().into_bytes();
-        line.push(b'\n');
         let exchange = async {
-            if self.requests.send(line).await.is_err() {
-                return Err(self.shared.end_error());
-            }
-            match reply.await {
-                Ok(Ok(value)) => Ok(value),
-                Ok(Err((class, description))) => Err(QmpError::Refused {
-                    command: command.into(),
-                    class,
-                    description,
-                }),
-                Err(_) => Err(self.shared.end_error()),
+            let pending = self.submit(&[(command, arguments)]).await?;
+            match pending.into_iter().next() {
+                Some(pending) => pending.reply().await,
+                None => Err(self.shared.end_error()),
             }
         };
-        tokio::time::timeout(patience, exchange)
-            .await
-            .unwrap_or_else(|_| {
-                Err(QmpError::TimedOut {
-                    command: command.into(),
-                    millis: patience.as_millis(),
-                })
-            })
+        within(command, patience, exchange).await
+    }
+
+    /// Sends commands in one piece. QEMU runs them one after the other, without waiting for us in
+    /// between, also when one of them fails.
+    pub async fn submit<'a>(
+        &'a self,
+        requests: &[(&'a str, Value)],
+    ) -> Result<Vec<Pending<'a>>, QmpError> {
+        let mut lines = Vec::new();
+        let mut pending = Vec::new();
+        for (command, arguments) in requests {
+            let (id, reply) = self.register()?;
+            let forget = Forget { qmp: self, id };
+            let request = json!({"execute": command, "arguments": arguments, "id": id});
+            lines.extend(request.to_string().into_bytes());
+            lines.push(b'\n');
+            pending.push(Pending {
+                command,
+                reply,
+                forget,
+            });
+        }
+        match self.requests.send(lines).await {
+            Ok(()) => Ok(pending),
+            Err(_) => Err(self.shared.end_error()),
+        }
     }
 
     fn register(&self) -> Result<(u64, oneshot::Receiver<Answer>), QmpError> {
@@ -391,6 +398,44 @@ impl Qmp {
         // The sender lives as long as `self`.
         let _ = ended.wait_for(|ended| *ended).await;
     }
+}
+
+/// A command on its way. Dropping it forgets the result; QEMU runs the command all the same.
+#[must_use = "its result says whether it was done"]
+pub struct Pending<'a> {
+    command: &'a str,
+    reply: oneshot::Receiver<Answer>,
+    forget: Forget<'a>,
+}
+
+impl Pending<'_> {
+    /// Waits for the result for as long as the connection lasts.
+    pub async fn reply(self) -> Result<Value, QmpError> {
+        match self.reply.await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err((class, description))) => Err(QmpError::Refused {
+                command: self.command.into(),
+                class,
+                description,
+            }),
+            Err(_) => Err(self.forget.qmp.shared.end_error()),
+        }
+    }
+}
+
+async fn within<T>(
+    command: &str,
+    patience: Duration,
+    exchange: impl Future<Output = Result<T, QmpError>>,
+) -> Result<T, QmpError> {
+    tokio::time::timeout(patience, exchange)
+        .await
+        .unwrap_or_else(|_| {
+            Err(QmpError::TimedOut {
+                command: command.into(),
+                millis: patience.as_millis(),
+            })
+        })
 }
 
 /// Frees the place of a request whose caller has gone.

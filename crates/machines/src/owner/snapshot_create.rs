@@ -18,7 +18,7 @@ use crate::manifest::Manifest;
 use crate::model::{Activity, Settings, Snapshot, State, Timestamp};
 use crate::saga::{Captured, CreatePlan, NewLayer, Plan, Sweep};
 use crate::settings::limits;
-use qemu::live::{MigrationStatus, PauseWatch, Switch};
+use qemu::live::{Frozen, MigrationStatus, PauseWatch, Switch};
 use qemu::memory_image::Origin;
 use qemu::receiver::{Config, RING_LIMIT, ReceiveError, Receiver};
 use qemu::spec::{Format, MACHINE_TYPE};
@@ -288,6 +288,7 @@ async fn capture_live(
     work.step(job.id(), "create.freeze", &Plan::Create(plan.clone()))
         .await?;
     job.check()?;
+    flush_disks(work, plan).await;
     let watch = PauseWatch::new(process.qmp());
     captured.taken = Timestamp::now();
     let frozen = freeze(work, &process, &switches, receiver.socket()).await;
@@ -371,36 +372,41 @@ pub(crate) fn listen(work: &Work, path: &Path) -> Result<Receiver, Error> {
     .map_err(Error::qemu("Listening for the guest's memory"))
 }
 
-/// The guest stands still from the first line until the caller lets it go on.
+/// The guest stands still from here until the caller lets it go on.
 async fn freeze(
     work: &Work,
     process: &qemu::Process,
     switches: &[Switch],
     socket: &Path,
 ) -> Result<(), Error> {
+    let reached = |step| {
+        work.reach(match step {
+            Frozen::Stopped => "create.stopped",
+            Frozen::Switched => "create.switched",
+            Frozen::Sending => "create.sending",
+            Frozen::Captured => "create.captured",
+        });
+    };
     process
-        .stop()
+        .freeze(true, switches, socket, CAPTURE_PATIENCE, reached)
         .await
-        .map_err(Error::qemu("Stopping the guest"))?;
-    work.reach("create.stopped");
-    if !switches.is_empty() {
-        process
-            .switch_overlays(switches)
-            .await
-            .map_err(Error::qemu("Freezing the disks"))?;
+        .map_err(Error::qemu("Freezing the guest's disks and memory"))
+}
+
+/// What the guest has written to its disks so far is made durable while it still runs: what is
+/// left then does not lengthen its pause.
+async fn flush_disks(work: &Work, plan: &CreatePlan) {
+    let below = plan.layers.iter().filter_map(|new| {
+        let layer = work.record.layers.get(&new.below)?;
+        Some(layer.path.clone())
+    });
+    let paths: Vec<_> = below.collect();
+    let flushed = blocking(move || {
+        qemu::live::flush_files(&paths).map_err(Error::io("Flushing", Path::new("the disks")))
+    });
+    if let Err(cause) = flushed.await {
+        tracing::warn!(%cause, "the guest's pause may be longer");
     }
-    work.reach("create.switched");
-    process
-        .begin_background_snapshot(socket)
-        .await
-        .map_err(Error::qemu("Capturing the guest's memory"))?;
-    work.reach("create.sending");
-    process
-        .wait_until_captured(CAPTURE_PATIENCE)
-        .await
-        .map_err(Error::qemu("Capturing the guest's memory"))?;
-    work.reach("create.captured");
-    Ok(())
 }
 
 /// Follows the memory until QEMU has sent all of it.
