@@ -164,6 +164,17 @@ pub enum Error {
     DamagedImage { path: PathBuf, reason: String },
     #[error("The manifest {} is not usable: {reason}.", .path.display())]
     DamagedManifest { path: PathBuf, reason: String },
+    #[error("The snapshot {snapshot} is not whole: {findings}.")]
+    DamagedSnapshot {
+        snapshot: SnapshotId,
+        findings: String,
+    },
+    #[error("The file of hashes {} is not usable: {reason}.", .path.display())]
+    DamagedSums { path: PathBuf, reason: String },
+    #[error("The disk layer {} changes.", .0.display())]
+    LayerChanging(PathBuf),
+    #[error("The snapshot did not run when it was rehearsed: {reason}.")]
+    RehearsalFailed { reason: String },
 
     // The guest and QEMU.
     #[error("The virtual machine's process ended: {log}")]
@@ -564,6 +575,29 @@ impl Error {
                 "DamagedManifest",
                 "The file is not what was recorded when it was written.",
                 "Restore the file from a backup.",
+            ),
+            Error::DamagedSnapshot { .. } => (
+                "DamagedSnapshot",
+                "Its files are not what they were when it was taken; nothing was changed by looking.",
+                "Restore the named files from a backup, or use another snapshot. A manifest alone is \
+                 written again from the catalog when the snapshot is renamed.",
+            ),
+            Error::DamagedSums { .. } => (
+                "DamagedSums",
+                "The file that holds a layer's hashes is not what was written.",
+                "Restore the file from a backup; the layer itself may be whole.",
+            ),
+            Error::LayerChanging(_) => (
+                "LayerChanging",
+                "A layer that is frozen is written by nobody but a merge.",
+                "Find out who else writes to the file.",
+            ),
+            Error::RehearsalFailed { .. } => (
+                "RehearsalFailed",
+                "A clone of the snapshot was started apart from the virtual machine, and thrown \
+                 away; neither the snapshot nor the virtual machine was changed.",
+                "Verify the snapshot; if its files are whole, look at what the guest wrote to its \
+                 serial port.",
             ),
             Error::GuestDied { .. } => (
                 "GuestDied",

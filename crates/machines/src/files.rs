@@ -73,7 +73,8 @@ impl Places {
 
     /// Every folder that can hold files of the machine, the innermost first.
     pub fn folders(&self) -> Vec<PathBuf> {
-        let mut folders = vec![self.disks(), self.saved(), self.snapshots.clone()];
+        let sums = self.snapshots.join(crate::integrity::sums::FOLDER);
+        let mut folders = vec![self.disks(), self.saved(), sums, self.snapshots.clone()];
         if !self.snapshots.starts_with(&self.root) {
             folders.extend(self.snapshots.parent().map(Path::to_owned));
         }

@@ -5,9 +5,12 @@ use crate::directory::Directory;
 use crate::error::Error;
 use crate::files::{self, Places};
 use crate::ids::MachineId;
+use crate::integrity::Depth;
+use crate::integrity::keeper::Keeper;
 use crate::jobs::Jobs;
 use crate::lock::DataLock;
 use crate::model::GlobalSettings;
+use crate::reports::Reports;
 use crate::saga::CrashPoint;
 use crate::settings::change::HostLimits;
 use qemu::img::Img;
@@ -17,7 +20,7 @@ use rustix::fs::Mode;
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -30,6 +33,9 @@ pub(crate) struct Host {
     pub directory: Directory,
     pub jobs: Jobs,
     pub disks: DisksInUse,
+    pub keeper: Arc<Keeper>,
+    pub reports: Reports,
+    pub verify_before_apply: Depth,
     pub installation: qemu::Installation,
     pub img: Img,
     pub accelerator: (Accelerator, String),

@@ -124,6 +124,15 @@ impl Jobs {
             .collect()
     }
 
+    /// Whether a job of one of these kinds is under way, on any machine.
+    pub fn any_running(&self, wanted: impl Fn(JobKind) -> bool) -> bool {
+        let inner = self.lock();
+        inner.jobs.values().any(|entry| {
+            let job = entry.published.borrow();
+            job.finished.is_none() && wanted(job.kind)
+        })
+    }
+
     /// Waits until the job has ended.
     pub async fn wait(&self, id: JobId) -> Result<Arc<Job>, Error> {
         let mut seen = match self.lock().jobs.get(&id) {

@@ -3,8 +3,11 @@
 use crate::catalog::{AuditLine, Catalog, Change, DurableState, MachineBody};
 use crate::check::{self, Finding};
 use crate::error::Error;
+use crate::forecast::Forecast;
 use crate::host::{self, DisksInUse, Host};
 use crate::ids::{DeviceId, JobId, MachineId, SnapshotId};
+use crate::integrity::keeper::{self, Keeper};
+use crate::integrity::{Depth, Verification};
 use crate::jobs::Jobs;
 use crate::lock;
 use crate::model::{Health, Job, Machine, Snapshot, State, Timestamp};
@@ -13,6 +16,8 @@ use crate::owner::record::Record;
 use crate::owner::work::{Work, blocking};
 use crate::owner::{self, Answer, Message, Request};
 use crate::rebuild;
+use crate::rehearsal::{self, Rehearsal};
+use crate::reports::Reports;
 use crate::request::{
     Actor, GlobalChange, NewDevice, ResourceChange, SettingsChange, StateRequest,
 };
@@ -50,6 +55,10 @@ pub struct Config {
     /// Host memory in MiB that taking a guest's memory in must leave free; a snapshot of a running
     /// machine is refused when there is less.
     pub memory_headroom_mib: u64,
+    /// How much of a snapshot's files is looked at before it is applied.
+    pub verify_before_apply: Depth,
+    /// How many MiB of frozen disk layers are read each second to hash them; 0: none are.
+    pub hash_rate_mib: u64,
 }
 
 impl Config {
@@ -63,6 +72,8 @@ impl Config {
             shutdown_patience: Duration::from_secs(120),
             answer_patience: Duration::from_secs(60),
             memory_headroom_mib: 0,
+            verify_before_apply: Depth::Metadata,
+            hash_rate_mib: 256,
         }
     }
 }
@@ -111,9 +122,14 @@ impl Machines {
         };
         let installation = qemu::Installation::find().await?;
         let (memory_mib, _) = crate::files::host_memory_mib();
+        let catalog = Catalog::open(&config.data_dir).await?;
+        let reports = Reports::load(&catalog).await?;
         let host = Arc::new(Host {
             run_root: host::run_root(&config.data_dir)?,
-            catalog: Catalog::open(&config.data_dir).await?,
+            catalog,
+            keeper: Arc::new(Keeper::new(config.hash_rate_mib)),
+            reports,
+            verify_before_apply: config.verify_before_apply,
             data_dir: config.data_dir,
             directory: Default::default(),
             jobs: Jobs::default(),
@@ -133,6 +149,7 @@ impl Machines {
             Ok(())
         })
         .await?;
+        rehearsal::sweep(&host).await;
         let all = opening::open(&host).await?;
         let machines = Arc::new(Machines {
             host,
@@ -145,6 +162,7 @@ impl Machines {
             machines.adopt(work);
         }
         machines.keep_jobs_fresh();
+        keeper::start(&machines.host);
         Ok(machines)
     }
 
@@ -152,6 +170,7 @@ impl Machines {
     /// begins. The guests run on. The data directory is free when the last copy is dropped.
     pub async fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
+        self.host.keeper.close();
         self.owners
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -332,7 +351,7 @@ impl Machines {
     ) -> Result<Vec<DeviceId>, Error> {
         match self.ask(actor, id, Request::Add(devices)).await? {
             Answer::Devices(ids) => Ok(ids),
-            Answer::Done | Answer::Job(_) => Ok(Vec::new()),
+            Answer::Done | Answer::Job(_) | Answer::Forecast(_) => Ok(Vec::new()),
         }
     }
 
@@ -411,6 +430,50 @@ impl Machines {
         let request = Request::RemoveSnapshotTree(snapshot);
         let machine = self.machine_of(actor, snapshot, &request).await?;
         self.ask_job(actor, machine, request).await
+    }
+
+    /// What taking a snapshot now would need and cost, and what is against it. Changes nothing.
+    pub async fn check_snapshot(&self, actor: &Actor, id: MachineId) -> Result<Forecast, Error> {
+        match self.ask(actor, id, Request::CheckSnapshot).await? {
+            Answer::Forecast(forecast) => Ok(*forecast),
+            Answer::Done | Answer::Job(_) | Answer::Devices(_) => Err(Error::ServiceStopping),
+        }
+    }
+
+    /// Looks whether the files of a snapshot still are what they were. Bad ones are a failure of
+    /// the job; each file's state is in [`Machines::verification`] then.
+    pub async fn verify_snapshot(
+        &self,
+        actor: &Actor,
+        snapshot: SnapshotId,
+        depth: Depth,
+    ) -> Result<JobId, Error> {
+        let request = Request::VerifySnapshot(snapshot, depth);
+        let machine = self.machine_of(actor, snapshot, &request).await?;
+        self.ask_job(actor, machine, request).await
+    }
+
+    /// Starts a snapshot as a clone without a network, waits up to `patience` for a sign of life
+    /// of it, and throws it away. What was seen is in [`Machines::rehearsal`].
+    pub async fn rehearse_snapshot(
+        &self,
+        actor: &Actor,
+        snapshot: SnapshotId,
+        patience: Duration,
+    ) -> Result<JobId, Error> {
+        let request = Request::RehearseSnapshot(snapshot, patience);
+        let machine = self.machine_of(actor, snapshot, &request).await?;
+        self.ask_job(actor, machine, request).await
+    }
+
+    /// What the last verification of a snapshot found.
+    pub fn verification(&self, snapshot: SnapshotId) -> Option<Arc<Verification>> {
+        self.host.reports.verification(snapshot)
+    }
+
+    /// What the last rehearsal of a snapshot came to.
+    pub fn rehearsal(&self, snapshot: SnapshotId) -> Option<Arc<Rehearsal>> {
+        self.host.reports.rehearsal(snapshot)
     }
 
     /// Asks a job to stop and undo what it did; returns when it has ended or cannot be cancelled.
@@ -500,7 +563,7 @@ impl Machines {
         match self.ask(actor, id, request).await? {
             Answer::Job(job) => Ok(job),
             // The table answers state requests with a job or a refusal.
-            Answer::Done | Answer::Devices(_) => Err(Error::AlreadyInState {
+            Answer::Done | Answer::Devices(_) | Answer::Forecast(_) => Err(Error::AlreadyInState {
                 state: self.machine(id).map_or(State::Off, |m| m.state),
             }),
         }
@@ -587,6 +650,8 @@ impl Machines {
                 let Some(host) = host.upgrade() else {
                     return;
                 };
+                host.reports
+                    .retain(|id| host.directory.snapshot(id).is_some());
                 let old = host.jobs.expire(Timestamp::now());
                 if !old.is_empty()
                     && let Err(cause) = host.catalog.commit(old).await

@@ -2,7 +2,8 @@
 //! what is needed to rebuild the snapshot's rows. It is written last: no manifest, no snapshot.
 //!
 //! Two lines: a header in JSON (format, version, length and checksum of the rest), then the body in
-//! JSON. The header can be read without understanding the body.
+//! JSON. The header can be read without understanding the body. Hashes of the layers that it names
+//! are beside it (`integrity::sums`); it can do without them.
 
 use crate::catalog::{Image, Layer, SnapshotBody, SnapshotRow};
 use crate::error::Error;
@@ -129,8 +130,13 @@ impl Manifest {
         let (Some(header), Some(body)) = (lines.next(), lines.next()) else {
             return Err(damaged("it has no header".into()));
         };
+        let text = header;
         let header: Header =
-            serde_json::from_slice(header).map_err(|e| damaged(format!("its header: {e}")))?;
+            serde_json::from_slice(text).map_err(|e| damaged(format!("its header: {e}")))?;
+        // A checksum covers the body; of the header, every byte is as we would write it.
+        if serde_json::to_vec(&header).is_ok_and(|own| own != text) {
+            return Err(damaged("its header was changed".into()));
+        }
         if header.format != FORMAT {
             return Err(damaged("it is of another format".into()));
         }

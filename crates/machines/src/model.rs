@@ -273,6 +273,8 @@ pub enum JobKind {
     ApplySnapshot,
     RemoveSnapshot,
     RemoveSnapshotTree,
+    VerifySnapshot,
+    RehearseSnapshot,
 }
 
 /// Where a job stands.

@@ -7,6 +7,7 @@
 use crate::files::{self, LAYER, MANIFEST, MEMORY, TEMPORARY};
 use crate::host::Host;
 use crate::ids::{ImageId, LayerId, SnapshotId};
+use crate::integrity::sums;
 use crate::owner::record::Record;
 use crate::owner::work::{Work, blocking};
 use std::collections::HashSet;
@@ -20,6 +21,9 @@ pub(crate) async fn sweep(host: &Arc<Host>, all: &[Work]) {
         let swept = blocking(move || {
             for path in orphans_of(&record, &places) {
                 tracing::warn!(path = %path.display(), "deleting a file that nothing refers to");
+                files::delete(&path)?;
+            }
+            for path in stray_sums(&record, &places) {
                 files::delete(&path)?;
             }
             for folder in empty_snapshot_folders(&record, places.snapshots()) {
@@ -75,6 +79,21 @@ pub(crate) fn orphans_of(record: &Record, places: &files::Places) -> Vec<PathBuf
         }
     }
     orphans
+}
+
+/// Files of hashes whose layer is gone, or not frozen any more. Only at start: the keeper of hashes
+/// makes and deletes them by itself.
+fn stray_sums(record: &Record, places: &files::Places) -> Vec<PathBuf> {
+    let folder = places.snapshots().join(sums::FOLDER);
+    let stray = |name: &String| {
+        let id = name.strip_suffix(sums::SUFFIX).map(str::parse::<LayerId>);
+        match id {
+            Some(Ok(id)) => record.layers.get(&id).is_none_or(|l| !l.frozen),
+            _ => name.ends_with(&format!("{}{TEMPORARY}", sums::SUFFIX)),
+        }
+    };
+    let names = names_in(&folder).into_iter().filter(stray);
+    names.map(|name| folder.join(name)).collect()
 }
 
 fn empty_snapshot_folders(record: &Record, snapshots: &Path) -> Vec<PathBuf> {

@@ -79,6 +79,7 @@ pub const STEPS: &[(&str, &[&str])] = &[
         "destroy",
         &["destroy.intent", "destroy.sweep", "destroy.done"],
     ),
+    ("rehearse", &["rehearse.launched", "rehearse.running"]),
 ];
 
 /// Test hook: an environment variable naming one of [`STEPS`]. The service kills itself (SIGKILL)

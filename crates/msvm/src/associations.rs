@@ -8,7 +8,8 @@ use crate::host::Host;
 use crate::resource_types::{Bound, ResourceClass, ResourceType};
 use crate::subject::{
     self, BIOS, CAPABILITIES, COMPUTER_SYSTEM, Configuration, DEVICE_CLASSES, GLOBAL_SETTINGS, JOB,
-    Logical, PROCESSOR_POOL, Part, RESOURCE_POOL, SERVICE, SERVICE_SETTINGS, SETTINGS, Subject,
+    Logical, PROCESSOR_POOL, Part, RESOURCE_POOL, SERVICE, SERVICE_SETTINGS, SETTINGS,
+    SNAPSHOT_SERVICE, Subject,
 };
 use cim::{CimType, Name, ObjectPath, Property, Type};
 use cim_broker::Association;
@@ -186,6 +187,21 @@ fn system_rows() -> Vec<Row> {
             },
             backward: |_, from| match from {
                 Subject::Service => vec![Subject::Host],
+                _ => Vec::new(),
+            },
+            facts: None,
+        },
+        Row {
+            class: "Rootvirt_HostedService",
+            roles: ("Antecedent", "Dependent"),
+            first: vec![COMPUTER_SYSTEM],
+            second: vec![SNAPSHOT_SERVICE],
+            forward: |_, from| match from {
+                Subject::Host => vec![Subject::SnapshotService],
+                _ => Vec::new(),
+            },
+            backward: |_, from| match from {
+                Subject::SnapshotService => vec![Subject::Host],
                 _ => Vec::new(),
             },
             facts: None,

@@ -202,6 +202,10 @@ pub const TABLE: &[(&str, Codes)] = &[
     ("NotCapturable", UNSUPPORTED),
     ("DamagedImage", UNAVAILABLE),
     ("DamagedManifest", UNAVAILABLE),
+    ("DamagedSnapshot", UNAVAILABLE),
+    ("DamagedSums", UNAVAILABLE),
+    ("LayerChanging", UNAVAILABLE),
+    ("RehearsalFailed", FAILED),
     // The guest and QEMU.
     ("GuestDied", UNAVAILABLE),
     ("GuestIgnoredShutdown", TIMED_OUT),

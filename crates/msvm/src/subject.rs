@@ -7,7 +7,9 @@
 use crate::host::Host;
 use crate::resource_types::{Bound, Pool, Resource, ResourceClass, ResourceType};
 use cim::{KeyValue, Name, ObjectPath};
+use machines::integrity::Verification;
 use machines::model::{Device, DeviceKind, Job, Machine, Settings, Snapshot, State};
+use machines::rehearsal::Rehearsal;
 use machines::{DeviceId, JobId, MachineId, SnapshotId};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -35,6 +37,12 @@ pub(crate) const BIOS: &str = "Msvm_BIOSElement";
 pub(crate) const SNAPSHOT_STATISTICS: &str = "Rootvirt_SnapshotStatistics";
 pub(crate) const JOB_STATISTICS: &str = "Rootvirt_JobStatistics";
 pub(crate) const PROCESS: &str = "Rootvirt_Process";
+pub(crate) const SNAPSHOT_SERVICE: &str = "Rootvirt_SnapshotService";
+pub(crate) const SNAPSHOT_FILE: &str = "Rootvirt_SnapshotFile";
+pub(crate) const SNAPSHOT_REHEARSAL: &str = "Rootvirt_SnapshotRehearsal";
+
+/// The name of the snapshot service.
+pub(crate) const SNAPSHOT_SERVICE_NAME: &str = "snapshots";
 
 /// A configuration: the active one of a machine, or a snapshot's.
 #[derive(Clone, Debug)]
@@ -158,6 +166,12 @@ pub(crate) enum Subject {
     JobStatistics(Arc<Job>),
     /// The process of a machine that has one.
     Process(Arc<Machine>),
+    /// What checks, verifies and rehearses snapshots.
+    SnapshotService,
+    /// A file of a snapshot, by its place in the last verification.
+    SnapshotFile(Arc<Snapshot>, Arc<Verification>, usize),
+    /// What the last rehearsal of a snapshot came to.
+    SnapshotRehearsal(Arc<Snapshot>, Arc<Rehearsal>),
 }
 
 /// The class of the logical device that a kind of device is.
@@ -288,6 +302,9 @@ impl Subject {
             Subject::SnapshotStatistics(_) => SNAPSHOT_STATISTICS,
             Subject::JobStatistics(_) => JOB_STATISTICS,
             Subject::Process(_) => PROCESS,
+            Subject::SnapshotService => SNAPSHOT_SERVICE,
+            Subject::SnapshotFile(..) => SNAPSHOT_FILE,
+            Subject::SnapshotRehearsal(..) => SNAPSHOT_REHEARSAL,
         }
     }
 
@@ -297,15 +314,21 @@ impl Subject {
         match self {
             Subject::Host => computer_system(host),
             Subject::Machine(machine) => computer_system(&machine.id.to_string()),
-            Subject::Service => ObjectPath::of_instance(
-                class,
-                [
-                    ("SystemCreationClassName", COMPUTER_SYSTEM),
-                    ("SystemName", host),
-                    ("CreationClassName", SERVICE),
-                    ("Name", SERVICE_NAME),
-                ],
-            ),
+            Subject::Service | Subject::SnapshotService => {
+                let name = match self {
+                    Subject::Service => SERVICE_NAME,
+                    _ => SNAPSHOT_SERVICE_NAME,
+                };
+                ObjectPath::of_instance(
+                    class,
+                    [
+                        ("SystemCreationClassName", COMPUTER_SYSTEM),
+                        ("SystemName", host),
+                        ("CreationClassName", class),
+                        ("Name", name),
+                    ],
+                )
+            }
             Subject::ServiceSettings => by_instance_id(class, service_settings_id(host)),
             Subject::Settings(of) => by_instance_id(class, of.instance_id()),
             Subject::Global(machine) => by_instance_id(class, global_id(machine.id)),
@@ -317,8 +340,11 @@ impl Subject {
             Subject::Job(job) | Subject::JobStatistics(job) => {
                 by_instance_id(class, job.id.to_string())
             }
-            Subject::SnapshotStatistics(snapshot) => {
+            Subject::SnapshotStatistics(snapshot) | Subject::SnapshotRehearsal(snapshot, _) => {
                 by_instance_id(class, format!("Microsoft:{}", snapshot.id))
+            }
+            Subject::SnapshotFile(snapshot, _, index) => {
+                by_instance_id(class, format!("Microsoft:{}\\{index}", snapshot.id))
             }
             Subject::Process(machine) => {
                 ObjectPath::of_instance(class, [("SystemName", machine.id.to_string())])
@@ -446,6 +472,10 @@ impl Host {
             path.key_str("Name")?
                 .eq_ignore_ascii_case(SERVICE_NAME)
                 .then_some(Subject::Service)
+        } else if path.class.is(SNAPSHOT_SERVICE) {
+            path.key_str("Name")?
+                .eq_ignore_ascii_case(SNAPSHOT_SERVICE_NAME)
+                .then_some(Subject::SnapshotService)
         } else if path.class.is(JOB) || path.class.is(JOB_STATISTICS) {
             let id: JobId = path.key_str("InstanceID")?.parse().ok()?;
             let job = self.machines.job(id)?;
@@ -526,6 +556,17 @@ impl Host {
         let found = match InstanceId::parse(&id)? {
             InstanceId::Configuration(guid) if class.is(SNAPSHOT_STATISTICS) => {
                 Subject::SnapshotStatistics(self.machines.snapshot(SnapshotId(guid))?.1)
+            }
+            InstanceId::Configuration(guid) if class.is(SNAPSHOT_REHEARSAL) => {
+                let (_, snapshot) = self.machines.snapshot(SnapshotId(guid))?;
+                let seen = self.machines.rehearsal(snapshot.id)?;
+                Subject::SnapshotRehearsal(snapshot, seen)
+            }
+            InstanceId::Within(guid, index) if class.is(SNAPSHOT_FILE) => {
+                let (_, snapshot) = self.machines.snapshot(SnapshotId(guid))?;
+                let report = self.machines.verification(snapshot.id)?;
+                let index = index.parse().ok().filter(|i| *i < report.files.len())?;
+                Subject::SnapshotFile(snapshot, report, index)
             }
             InstanceId::Configuration(guid) => Subject::Settings(self.configuration(guid)?),
             InstanceId::Within(guid, rest) if class.is(GLOBAL_SETTINGS) => {

@@ -8,10 +8,12 @@
 //! One thread owns the connection, so that waiting for the disk never stalls the runtime. Commits
 //! that arrive while it waits share the next wait.
 
+mod integrity;
 mod rows;
 mod schema;
 mod sql;
 
+pub use integrity::{ReportKind, SumsRow};
 pub(crate) use rows::SnapshotBody;
 pub use rows::{
     Contents, DurableState, Image, JobRow, JournalRow, Layer, MachineBody, MachineRow, SnapshotRow,
@@ -114,6 +116,14 @@ pub enum Change {
     DeleteJournal(JobId),
     /// Adds a line to the audit log.
     Audit(AuditLine),
+    /// Records the hash of a frozen layer, if it still is the layer that was hashed.
+    PutSums(Box<SumsRow>),
+    /// Forgets the hash of a layer.
+    DeleteSums(LayerId),
+    /// Replaces a report on a snapshot (JSON), if the snapshot is there.
+    PutReport(SnapshotId, ReportKind, String),
+    /// Adds what was measured of a snapshot (JSON).
+    Measured(String),
 }
 
 /// A line of the audit log.
@@ -137,6 +147,8 @@ enum Request {
     Commit(Vec<Change>, oneshot::Sender<Result<(), CatalogError>>),
     Load(oneshot::Sender<Result<Contents, CatalogError>>),
     Audit(usize, oneshot::Sender<Result<Vec<AuditLine>, CatalogError>>),
+    /// A question of `integrity`; it carries the place for its answer.
+    Read(Box<dyn FnOnce(&rusqlite::Connection) + Send>),
 }
 
 /// The open catalog. When the last copy is dropped, everything handed in is written and the
@@ -187,6 +199,18 @@ impl Catalog {
         self.ask(|reply| Request::Audit(count, reply)).await
     }
 
+    async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&rusqlite::Connection) -> Result<T, CatalogError> + Send + 'static,
+    ) -> Result<T, CatalogError> {
+        self.ask(|reply| {
+            Request::Read(Box::new(move |db| {
+                let _ = reply.send(question(db));
+            }))
+        })
+        .await
+    }
+
     async fn ask<T>(
         &self,
         request: impl FnOnce(oneshot::Sender<Result<T, CatalogError>>) -> Request,
@@ -209,6 +233,7 @@ fn serve(mut connection: rusqlite::Connection, inbox: &mpsc::Receiver<Request>) 
             Request::Audit(count, reply) => {
                 let _ = reply.send(sql::audit_lines(&connection, count));
             }
+            Request::Read(question) => question(&connection),
             Request::Commit(changes, reply) => {
                 held = commit_group(&mut connection, inbox, changes, reply);
             }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 /// Each entry brings the schema from its index to the next version. Entries are never edited once
 /// released: add one.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE machines (
         id TEXT PRIMARY KEY, name TEXT NOT NULL, name_folded TEXT NOT NULL, state TEXT NOT NULL,
         body TEXT NOT NULL, settings TEXT NOT NULL);
@@ -34,7 +35,16 @@ const MIGRATIONS: &[&str] = &["
     CREATE TABLE audit (
         seq INTEGER PRIMARY KEY, at BIGINT NOT NULL, user_name TEXT NOT NULL, peer TEXT NOT NULL,
         verb TEXT NOT NULL, target TEXT NOT NULL, result TEXT NOT NULL);
-"];
+",
+    "
+    CREATE TABLE layer_sums (
+        layer TEXT PRIMARY KEY, root TEXT NOT NULL, hashed BIGINT NOT NULL);
+    CREATE TABLE snapshot_reports (
+        snapshot TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (snapshot, kind));
+    CREATE TABLE measurements (seq INTEGER PRIMARY KEY, body TEXT NOT NULL);
+",
+];
 
 /// Opens the database at `path`, safe against loss of power, with the newest schema.
 pub(crate) fn open_connection(path: &Path) -> Result<Connection, CatalogError> {

@@ -1,5 +1,6 @@
 //! The statements behind [`super::Change`] and [`super::Contents`].
 
+use super::integrity;
 use super::rows::SnapshotBody;
 use super::{AuditLine, CatalogError, Change, Contents};
 use super::{Image, JobRow, JournalRow, Layer, MachineRow, SnapshotRow};
@@ -43,10 +44,14 @@ fn apply_one(db: &Connection, change: &Change) -> Result<(), CatalogError> {
         }
         Change::PutSnapshot(row) => put_snapshot(db, row),
         Change::DeleteSnapshot(id) => {
+            integrity::delete_reports(db, *id)?;
             run(db, "DELETE FROM snapshots WHERE id = ?1", [id.to_string()])
         }
         Change::PutLayer(layer) => put_layer(db, layer),
-        Change::DeleteLayer(id) => run(db, "DELETE FROM layers WHERE id = ?1", [id.to_string()]),
+        Change::DeleteLayer(id) => {
+            integrity::delete_sums(db, *id)?;
+            run(db, "DELETE FROM layers WHERE id = ?1", [id.to_string()])
+        }
         Change::PutImage(image) => put_image(db, image),
         Change::DeleteImage(id) => run(db, "DELETE FROM images WHERE id = ?1", [id.to_string()]),
         Change::PutJob(job) => put_job(db, job),
@@ -79,10 +84,18 @@ fn apply_one(db: &Connection, change: &Change) -> Result<(), CatalogError> {
                 line.result
             ],
         ),
+        Change::PutSums(_)
+        | Change::DeleteSums(_)
+        | Change::PutReport(..)
+        | Change::Measured(_) => integrity::apply(db, change),
     }
 }
 
-fn run(db: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<(), CatalogError> {
+pub(super) fn run(
+    db: &Connection,
+    sql: &str,
+    values: impl rusqlite::Params,
+) -> Result<(), CatalogError> {
     db.prepare_cached(sql)
         .and_then(|mut statement| statement.execute(values))
         .map(|_| ())
@@ -131,6 +144,10 @@ fn put_snapshot(db: &Connection, row: &SnapshotRow) -> Result<(), CatalogError> 
 }
 
 fn put_layer(db: &Connection, layer: &Layer) -> Result<(), CatalogError> {
+    if !layer.frozen {
+        // It is going to be written.
+        integrity::delete_sums(db, layer.id)?;
+    }
     run(
         db,
         "INSERT INTO layers (id, machine, path, format, parent, frozen, ours)
@@ -184,7 +201,10 @@ fn to_json(table: &'static str, value: &impl Serialize) -> Result<String, Catalo
     serde_json::to_string(value).map_err(|e| damaged(table, e))
 }
 
-fn path_text<'a>(table: &'static str, path: &'a std::path::Path) -> Result<&'a str, CatalogError> {
+pub(super) fn path_text<'a>(
+    table: &'static str,
+    path: &'a std::path::Path,
+) -> Result<&'a str, CatalogError> {
     path.to_str()
         .ok_or_else(|| damaged(table, "a path is not UTF-8"))
 }
@@ -265,7 +285,7 @@ fn snapshot_of(r: &Row) -> Result<SnapshotRow, CatalogError> {
     })
 }
 
-fn layer_of(r: &Row) -> Result<Layer, CatalogError> {
+pub(super) fn layer_of(r: &Row) -> Result<Layer, CatalogError> {
     const TABLE: &str = "layers";
     let format: String = value(r, TABLE, 3)?;
     Ok(Layer {
@@ -297,7 +317,7 @@ pub(super) fn audit_lines(db: &Connection, count: usize) -> Result<Vec<AuditLine
     })
 }
 
-fn rows<T>(
+pub(super) fn rows<T>(
     db: &Connection,
     table: &'static str,
     sql: &str,
@@ -313,7 +333,7 @@ fn rows<T>(
     Ok(all)
 }
 
-fn value<T: rusqlite::types::FromSql>(
+pub(super) fn value<T: rusqlite::types::FromSql>(
     row: &Row,
     table: &'static str,
     column: usize,
@@ -321,7 +341,11 @@ fn value<T: rusqlite::types::FromSql>(
     row.get(column).map_err(|e| damaged(table, e))
 }
 
-fn parsed<T: FromStr>(row: &Row, table: &'static str, column: usize) -> Result<T, CatalogError> {
+pub(super) fn parsed<T: FromStr>(
+    row: &Row,
+    table: &'static str,
+    column: usize,
+) -> Result<T, CatalogError> {
     let text: String = value(row, table, column)?;
     text.parse()
         .map_err(|_| damaged(table, format!("identity {text:?}")))

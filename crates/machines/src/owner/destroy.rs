@@ -52,6 +52,9 @@ fn files_of(work: &Work) -> Sweep {
     files.extend(record.images.values().map(|i| i.path.clone()));
     let ours = record.layers.values().filter(|l| l.ours);
     files.extend(ours.map(|l| l.path.clone()));
+    let snapshots = work.places().snapshots().to_owned();
+    let sums = record.layers.keys();
+    files.extend(sums.map(|id| crate::integrity::sums::path_of(&snapshots, *id)));
     let run_dir = work.host.run_dir(record.id);
     files.extend(run_files(&run_dir));
     let mut folders: Vec<_> = record.snapshots.iter().map(|s| s.dir.clone()).collect();

@@ -4,14 +4,16 @@
 //! an operation runs, the owner has handed the machine over to it ([`work::Work`], by value) and
 //! refuses what would need it. While nothing runs, the owner watches the guest.
 
+mod aside;
 mod configure;
 mod destroy;
 pub(crate) mod guest_watch;
-mod launch;
+pub(crate) mod launch;
 mod memory;
 pub(crate) mod merge;
 pub(crate) mod record;
 pub(crate) mod snapshot_apply;
+mod snapshot_check;
 pub(crate) mod snapshot_create;
 pub(crate) mod snapshot_remove;
 pub(crate) mod stall;
@@ -23,13 +25,17 @@ pub(crate) use configure::define;
 
 use crate::catalog::Change;
 use crate::error::Error;
+use crate::forecast::Forecast;
 use crate::host::Host;
 use crate::ids::{DeviceId, JobId, MachineId, SnapshotId};
+use crate::integrity::{Depth, verify};
 use crate::jobs::{JobHandle, end_of};
 use crate::model::{Activity, Health, JobKind, State, Timestamp};
+use crate::rehearsal;
 use crate::request::{
     Actor, GlobalChange, NewDevice, ResourceChange, SettingsChange, StateRequest,
 };
+use aside::Aside;
 use guest_watch::Happening;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -59,6 +65,9 @@ pub(crate) enum Request {
     ApplySnapshot(SnapshotId),
     RemoveSnapshot(SnapshotId),
     RemoveSnapshotTree(SnapshotId),
+    CheckSnapshot,
+    VerifySnapshot(SnapshotId, Depth),
+    RehearseSnapshot(SnapshotId, Duration),
 }
 
 impl Request {
@@ -82,6 +91,9 @@ impl Request {
             Request::ApplySnapshot(_) => "apply_snapshot",
             Request::RemoveSnapshot(_) => "remove_snapshot",
             Request::RemoveSnapshotTree(_) => "remove_snapshot_tree",
+            Request::CheckSnapshot => "check_snapshot",
+            Request::VerifySnapshot(..) => "verify_snapshot",
+            Request::RehearseSnapshot(..) => "rehearse_snapshot",
         }
     }
 }
@@ -92,6 +104,7 @@ pub(crate) enum Answer {
     Done,
     Devices(Vec<DeviceId>),
     Job(JobId),
+    Forecast(Box<Forecast>),
 }
 
 /// A request with the place for its answer.
@@ -125,6 +138,8 @@ struct Owner {
     inbox: mpsc::Receiver<Message>,
     work: Option<Box<Work>>,
     running: Option<Running>,
+    /// Jobs that read its snapshots.
+    asides: Vec<Aside>,
 }
 
 /// Starts the owner of a machine and answers the way to it.
@@ -137,6 +152,7 @@ pub(crate) fn spawn(work: Work) -> (mpsc::Sender<Message>, JoinHandle<()>) {
         inbox,
         work: Some(Box::new(work)),
         running: None,
+        asides: Vec::new(),
     };
     owner.tidy();
     (sender, tokio::spawn(owner.run()))
@@ -157,6 +173,9 @@ impl Owner {
                     // The service closes: what runs is brought to its end, nothing new begins.
                     if let Some(running) = self.running.take() {
                         let _ = running.task.await;
+                    }
+                    for aside in self.asides.drain(..) {
+                        aside.end(&self.host).await;
                     }
                     return;
                 }
@@ -264,8 +283,10 @@ impl Owner {
 
     /// The refusal while an operation runs: by the state shown, if that decides it.
     fn refuse_busy(&self, running: &Running, request: &Request) -> Result<Answer, Error> {
-        if let Some(machine) = self.host.directory.machine(self.id) {
-            check(machine.state, verb_of(request))?;
+        if let (Some(machine), Some(verb)) =
+            (self.host.directory.machine(self.id), verb_of(request))
+        {
+            check(machine.state, verb)?;
         }
         Err(Error::Busy {
             running: running.what,
@@ -277,7 +298,16 @@ impl Owner {
             return Err(Error::ServiceStopping);
         };
         let state = State::from(work.record.body.state);
-        let decision = check(state, verb_of(&request))?;
+        self.asides.retain(|aside| !aside.has_ended());
+        let Some(verb) = verb_of(&request) else {
+            return self.read(actor, request).await;
+        };
+        let decision = check(state, verb)?;
+        if takes_layers(&request) && self.asides.iter().any(|aside| aside.holds_layers) {
+            return Err(Error::Busy {
+                running: phrase(JobKind::RehearseSnapshot),
+            });
+        }
         match request {
             Request::Global(change) => configure::global(work, &change).await?,
             Request::Settings(change) => configure::settings(work, &change).await?,
@@ -321,8 +351,55 @@ impl Owner {
                     return self.begin(&actor, decision, None, Operation::Verb(kind));
                 }
             }
+            Request::CheckSnapshot
+            | Request::VerifySnapshot(..)
+            | Request::RehearseSnapshot(..) => {}
         }
         Ok(Answer::Done)
+    }
+
+    /// What changes nothing: answered at once, or a job beside whatever comes.
+    async fn read(&mut self, actor: Actor, request: Request) -> Result<Answer, Error> {
+        let Some(work) = &self.work else {
+            return Err(Error::ServiceStopping);
+        };
+        let (host, record) = (work.host.clone(), work.record.clone());
+        let machine = record.id;
+        let aside = match request {
+            Request::CheckSnapshot => {
+                let forecast = snapshot_check::forecast(work).await?;
+                return Ok(Answer::Forecast(Box::new(forecast)));
+            }
+            Request::VerifySnapshot(id, depth) => {
+                let subject = verify::Subject::of(&record, work.places(), id)?;
+                let kind = JobKind::VerifySnapshot;
+                Aside::begin(
+                    &host,
+                    &actor,
+                    kind,
+                    (machine, id),
+                    move |host, job| async move {
+                        let report = verify::verify(&host, subject, depth, Some(&job)).await?;
+                        let outcome = verify::refuse_bad(&report);
+                        host.reports.keep_verification(&host.catalog, report).await;
+                        outcome
+                    },
+                )
+                .await?
+            }
+            Request::RehearseSnapshot(id, patience) => {
+                let plan = rehearsal::plan(work, id, patience)?;
+                let kind = JobKind::RehearseSnapshot;
+                Aside::begin(&host, &actor, kind, (machine, id), move |host, job| {
+                    rehearsal::rehearse(host, plan, job)
+                })
+                .await?
+            }
+            _ => return Err(Error::ServiceStopping),
+        };
+        let job = aside.job.id();
+        self.asides.push(aside);
+        Ok(Answer::Job(job))
     }
 
     /// Hands the machine over to a job.
@@ -354,7 +431,8 @@ impl Owner {
             return;
         };
         let idle = work.guest.is_none() && !work.gone && self.running.is_none();
-        if !idle || merge::next(&work.record, false).is_none() {
+        let held = self.asides.iter().any(|a| a.holds_layers && !a.has_ended());
+        if !idle || held || merge::next(&work.record, false).is_none() {
             return;
         }
         let Some(mut work) = self.work.take() else {
@@ -419,9 +497,11 @@ async fn perform(mut work: Box<Work>, job: JobHandle, operation: Operation) -> B
             JobKind::Destroy => destroy::destroy(&mut work, &job).await,
             JobKind::CreateSnapshot => snapshot_create::create(&mut work, &job).await,
             // These come with a snapshot.
-            JobKind::ApplySnapshot | JobKind::RemoveSnapshot | JobKind::RemoveSnapshotTree => {
-                Err(Error::ServiceStopping)
-            }
+            JobKind::ApplySnapshot
+            | JobKind::RemoveSnapshot
+            | JobKind::RemoveSnapshotTree
+            | JobKind::VerifySnapshot
+            | JobKind::RehearseSnapshot => Err(Error::ServiceStopping),
         },
     };
     if let Err(cause) = &outcome {
@@ -467,8 +547,9 @@ fn known(work: &Work, id: SnapshotId) -> Result<(), Error> {
     }
 }
 
-fn verb_of(request: &Request) -> Verb {
-    match request {
+/// The column of the table; none for what only reads.
+fn verb_of(request: &Request) -> Option<Verb> {
+    Some(match request {
         Request::Destroy => Verb::Destroy,
         Request::Global(_) | Request::Settings(_) | Request::SnapshotSettings(..) => Verb::Describe,
         Request::Add(_) | Request::Resources(_) | Request::Remove(_) => Verb::Configure,
@@ -482,7 +563,18 @@ fn verb_of(request: &Request) -> Verb {
         Request::ApplySnapshot(_) => Verb::ApplySnapshot,
         Request::RemoveSnapshot(_) => Verb::RemoveSnapshot,
         Request::RemoveSnapshotTree(_) => Verb::RemoveSnapshotTree,
-    }
+        Request::CheckSnapshot | Request::VerifySnapshot(..) | Request::RehearseSnapshot(..) => {
+            return None;
+        }
+    })
+}
+
+/// Whether a request may delete or merge layers of snapshots.
+fn takes_layers(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Destroy | Request::RemoveSnapshot(_) | Request::RemoveSnapshotTree(_)
+    )
 }
 
 fn phrase_of_merge() -> &'static str {
@@ -503,5 +595,7 @@ fn phrase(kind: JobKind) -> &'static str {
         JobKind::CreateSnapshot => "a snapshot is being taken",
         JobKind::ApplySnapshot => "a snapshot is being applied",
         JobKind::RemoveSnapshot | JobKind::RemoveSnapshotTree => "snapshots are being removed",
+        JobKind::VerifySnapshot => "a snapshot is being verified",
+        JobKind::RehearseSnapshot => "a snapshot is being rehearsed",
     }
 }

@@ -7,6 +7,7 @@ use super::work::Work;
 use crate::catalog::DurableState;
 use crate::error::Error;
 use crate::ids::{JobId, SnapshotId};
+use crate::integrity::{Depth, verify};
 use crate::jobs::JobHandle;
 use crate::model::{Activity, Settings};
 use crate::saga::{ApplyPlan, Plan, Sweep};
@@ -23,7 +24,11 @@ pub(crate) async fn apply(
         .snapshot(snapshot)
         .cloned()
         .ok_or(Error::NoSuchSnapshot(snapshot))?;
-    check_image(work, snapshot)?;
+    // What can be seen at once is found before anything is recorded.
+    let depth = work.host.verify_before_apply;
+    if depth != Depth::Off {
+        look_at(work, snapshot, Depth::Metadata, None).await?;
+    }
     let mut plan = ApplyPlan {
         layers: new_layers(work, &row.snapshot.settings),
         sweep: Sweep::default(),
@@ -31,7 +36,19 @@ pub(crate) async fn apply(
     work.show_activity(Some(Activity::ApplyingSnapshot));
     work.begin(job, "apply.intent", &Plan::Apply(plan.clone()))
         .await?;
-    let outcome = switch(work, job.id(), snapshot, &mut plan).await;
+    let whole = match depth {
+        Depth::Full => {
+            job.set_cancellable(true);
+            let whole = look_at(work, snapshot, depth, Some(job)).await;
+            job.set_cancellable(false);
+            whole
+        }
+        Depth::Off | Depth::Metadata => Ok(()),
+    };
+    let outcome = match whole {
+        Ok(()) => switch(work, job.id(), snapshot, &mut plan).await,
+        Err(cause) => Err(cause),
+    };
     if outcome.is_err() {
         undo(work, &plan).await;
         return outcome;
@@ -39,22 +56,16 @@ pub(crate) async fn apply(
     finish(work, job, &plan).await
 }
 
-/// The image of a snapshot with memory must be there before anything is given up for it.
-fn check_image(work: &Work, snapshot: SnapshotId) -> Result<(), Error> {
-    let image = work
-        .record
-        .snapshot(snapshot)
-        .and_then(|row| work.record.images.get(&row.image?));
-    let Some(image) = image else {
-        return Ok(());
-    };
-    match qemu::memory_image::MemoryImage::open(&image.path) {
-        Ok(_) => Ok(()),
-        Err(cause) => Err(Error::DamagedImage {
-            path: image.path.clone(),
-            reason: cause.to_string(),
-        }),
-    }
+/// What is wrong with the snapshot's files is found before anything is given up for it.
+async fn look_at(
+    work: &Work,
+    snapshot: SnapshotId,
+    depth: Depth,
+    job: Option<&JobHandle>,
+) -> Result<(), Error> {
+    let subject = verify::Subject::of(&work.record, work.places(), snapshot)?;
+    let report = verify::verify(&work.host, subject, depth, job).await?;
+    verify::refuse_bad(&report)
 }
 
 async fn switch(

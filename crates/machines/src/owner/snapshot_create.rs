@@ -36,7 +36,7 @@ const UNDO_PAUSE: Duration = Duration::from_secs(1);
 /// How often progress is looked at.
 const TICK: Duration = Duration::from_millis(50);
 /// Room that must be left for anything but memory.
-const SLACK: u64 = 64 << 20;
+pub(super) const SLACK: u64 = 64 << 20;
 
 /// Takes a snapshot.
 pub(crate) async fn create(work: &mut Work, job: &JobHandle) -> Result<(), Error> {
@@ -52,31 +52,53 @@ pub(crate) async fn create(work: &mut Work, job: &JobHandle) -> Result<(), Error
         Err(cause) => Err(cause),
     };
     job.set_cancellable(false);
-    if outcome.is_err() && work.ended.is_none() {
+    if outcome.is_ok() {
+        measure(work, plan.snapshot).await;
+    } else if work.ended.is_none() {
         job.unlink();
         undo(work, job.id(), &mut plan).await;
     }
     outcome
 }
 
+/// Remembers what the snapshot cost, for what is expected of the next one.
+async fn measure(work: &Work, snapshot: SnapshotId) {
+    let row = work.record.snapshot(snapshot);
+    let measured = row.and_then(|row| super::snapshot_check::measurement(work, &row.snapshot));
+    if let Some(measured) = measured {
+        let host = &work.host;
+        host.reports.measured(&host.catalog, measured).await;
+    }
+}
+
 /// What can be refused before anything is touched.
 pub(super) async fn check(work: &Work) -> Result<(), Error> {
+    check_runs(work).await?;
+    check_room(work)?;
+    check_layers(work).await?;
+    check_chains(work).await?;
+    check_capturable(work).await
+}
+
+/// Whether the guest goes on, if it should. First of all: one that waits for space is not to be told
+/// about space alone.
+pub(super) async fn check_runs(work: &Work) -> Result<(), Error> {
+    match work.record.body.state {
+        DurableState::Running => stall::check_runs(work).await,
+        _ => Ok(()),
+    }
+}
+
+/// Whether there is room for one more snapshot: in number, on the disks, in memory.
+pub(super) fn check_room(work: &Work) -> Result<(), Error> {
     if work.record.snapshots.len() >= limits::MOST_SNAPSHOTS {
         return Err(Error::TooManySnapshots {
             limit: limits::MOST_SNAPSHOTS,
         });
     }
-    if work.record.body.state == DurableState::Running {
-        // First of all: a guest that waits for space is not to be told about space alone.
-        stall::check_runs(work).await?;
-    }
     let places = work.places();
-    let memory = match work.record.body.state {
-        DurableState::Running => work.record.settings.memory.quantity_mib << 20,
-        _ => 0,
-    };
     for (path, needed) in [
-        (places.snapshots().to_owned(), memory + SLACK),
+        (places.snapshots().to_owned(), room_for_memory(work)),
         (places.disks(), SLACK),
     ] {
         let there = files::free_space(&path)?;
@@ -88,19 +110,32 @@ pub(super) async fn check(work: &Work) -> Result<(), Error> {
             });
         }
     }
-    check_layers(work).await?;
-    if work.record.body.state != DurableState::Running {
-        return Ok(());
-    }
-    check_chains(work).await?;
-    // The stream is taken into memory first, all of it or as much as the receiver holds.
-    let ring = u64::try_from(RING_LIMIT).unwrap_or(u64::MAX);
-    let needed = (memory.min(ring) >> 20).saturating_add(work.host.memory_headroom_mib);
+    let needed = memory_needed_mib(work);
     let (_, there) = files::host_memory_mib();
     if there < needed {
         return Err(Error::InsufficientMemory { needed, there });
     }
-    check_capturable(work).await
+    Ok(())
+}
+
+/// Bytes that must be free where the memory image goes.
+pub(super) fn room_for_memory(work: &Work) -> u64 {
+    let memory = match work.record.body.state {
+        DurableState::Running => work.record.settings.memory.quantity_mib << 20,
+        _ => 0,
+    };
+    memory.saturating_add(SLACK)
+}
+
+/// MiB of host memory that must be available: the stream is taken into memory first, all of it or
+/// as much as the receiver holds.
+pub(super) fn memory_needed_mib(work: &Work) -> u64 {
+    if work.record.body.state != DurableState::Running {
+        return 0;
+    }
+    let ring = u64::try_from(RING_LIMIT).unwrap_or(u64::MAX) >> 20;
+    let memory = work.record.settings.memory.quantity_mib.min(ring);
+    memory.saturating_add(work.host.memory_headroom_mib)
 }
 
 /// Whether every file of the disks' chains is there.
@@ -115,7 +150,10 @@ pub(super) async fn check_layers(work: &Work) -> Result<(), Error> {
 }
 
 /// Whether QEMU writes to the layers that the catalog records: these are what would be frozen.
-async fn check_chains(work: &Work) -> Result<(), Error> {
+pub(super) async fn check_chains(work: &Work) -> Result<(), Error> {
+    if work.record.body.state != DurableState::Running {
+        return Ok(());
+    }
     let devices = work
         .process()?
         .block_devices()

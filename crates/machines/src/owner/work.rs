@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::files::Places;
 use crate::host::Host;
 use crate::ids::{JobId, LayerId};
+use crate::integrity::keeper;
 use crate::jobs::JobHandle;
 use crate::model::{Activity, JobState, State, Timestamp};
 use crate::saga::{Plan, Sweep};
@@ -123,6 +124,7 @@ impl Work {
         self.overdue.clear();
         self.stored = true;
         let old = std::mem::replace(&mut self.record, new);
+        self.forget_hashes(&old).await;
         self.host.disks.replace(
             self.record.id,
             old.layers.values().map(|l| &l.path),
@@ -130,6 +132,26 @@ impl Work {
         );
         self.publish();
         Ok(())
+    }
+
+    /// Deletes the hashes of layers that are gone or written to again, which the commit has
+    /// forgotten; new frozen layers are hashed.
+    async fn forget_hashes(&self, old: &Record) {
+        let frozen = |record: &Record, id| record.layers.get(&id).is_some_and(|l| l.frozen);
+        let gone: Vec<LayerId> = old
+            .layers
+            .keys()
+            .copied()
+            .filter(|id| frozen(old, *id) && !frozen(&self.record, *id))
+            .collect();
+        if !gone.is_empty() {
+            let snapshots = self.places().snapshots().to_owned();
+            let deleted = blocking(move || crate::integrity::sums::delete(&snapshots, &gone)).await;
+            if let Err(cause) = deleted {
+                tracing::warn!(%cause, "hashes of layers could not be deleted");
+            }
+        }
+        self.host.keeper.wake();
     }
 
     /// Records the job and its saga's first step.
@@ -150,11 +172,14 @@ impl Work {
 
     /// Records the step that is about to be done.
     pub async fn step(&self, saga: JobId, step: &'static str, plan: &Plan) -> Result<(), Error> {
-        let row = plan.row(saga, self.record.id, step)?;
-        self.host
-            .catalog
-            .commit(vec![Change::PutJournal(row)])
-            .await?;
+        let mut changes = vec![Change::PutJournal(plan.row(saga, self.record.id, step)?)];
+        if let Plan::Merge(merge) = plan {
+            // The files of both are going to change.
+            let snapshots = self.places().snapshots().to_owned();
+            let layers = [merge.lower, merge.upper];
+            changes.extend(keeper::forget_for_merge(snapshots, layers).await);
+        }
+        self.host.catalog.commit(changes).await?;
         self.reach(step);
         Ok(())
     }

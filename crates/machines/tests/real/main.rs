@@ -8,9 +8,11 @@
 
 mod crashes;
 mod huge_pages;
+mod integrity;
 mod lifecycle;
 mod linux;
 mod refusals;
+mod rehearsals;
 mod served;
 mod site;
 mod snapshots;

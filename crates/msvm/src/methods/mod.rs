@@ -8,13 +8,14 @@ mod arguments;
 mod define;
 mod jobs;
 mod resources;
+mod snapshot_service;
 mod snapshots;
 mod state;
 mod summary;
 
 use crate::errors::{self, code};
 use crate::host::Host;
-use crate::subject::{COMPUTER_SYSTEM, JOB, SERVICE, Subject};
+use crate::subject::{COMPUTER_SYSTEM, JOB, SERVICE, SNAPSHOT_SERVICE, Subject};
 use cim::{CimError, Name, ObjectPath, Value};
 use cim_broker::{Arguments, Context, MethodOutcome, Role};
 use machines::JobId;
@@ -41,6 +42,9 @@ enum Verb {
     GetError,
     GetErrorEx,
     Shutdown,
+    CheckSnapshot,
+    VerifySnapshot,
+    RehearseSnapshot,
 }
 
 /// Every method that does something, and the role that a caller needs.
@@ -132,6 +136,24 @@ const METHODS: &[(&str, &str, Role, Verb)] = &[
         "InitiateShutdown",
         Role::Operator,
         Verb::Shutdown,
+    ),
+    (
+        SNAPSHOT_SERVICE,
+        "CheckSnapshot",
+        Role::Viewer,
+        Verb::CheckSnapshot,
+    ),
+    (
+        SNAPSHOT_SERVICE,
+        "VerifySnapshot",
+        Role::Operator,
+        Verb::VerifySnapshot,
+    ),
+    (
+        SNAPSHOT_SERVICE,
+        "RehearseSnapshot",
+        Role::Operator,
+        Verb::RehearseSnapshot,
     ),
 ];
 
@@ -318,6 +340,9 @@ impl Host {
             Verb::GetError => self.get_error(target),
             Verb::GetErrorEx => self.get_error_ex(target),
             Verb::Shutdown => self.initiate_shutdown(actor, target).await,
+            Verb::CheckSnapshot => self.check_snapshot(actor, arguments).await,
+            Verb::VerifySnapshot => self.verify_snapshot(actor, arguments).await,
+            Verb::RehearseSnapshot => self.rehearse_snapshot(actor, arguments).await,
         }
     }
 }

@@ -24,6 +24,8 @@ pub(crate) const fn description(kind: JobKind) -> &'static str {
         JobKind::ApplySnapshot => "Applying Snapshot",
         JobKind::RemoveSnapshot => "Deleting Snapshot",
         JobKind::RemoveSnapshotTree => "Deleting Snapshot Tree",
+        JobKind::VerifySnapshot => "Verifying Snapshot",
+        JobKind::RehearseSnapshot => "Rehearsing Snapshot",
     }
 }
 
@@ -49,15 +51,19 @@ pub(crate) const fn failure(state: &JobState) -> Option<&JobError> {
 
 /// A line for people: what goes on, how much is written, how long the guest stood still.
 fn status(job: &Job) -> String {
+    let (undone, done) = match job.kind {
+        JobKind::VerifySnapshot | JobKind::RehearseSnapshot => ("nothing was changed", "read"),
+        _ => ("everything was undone", "written"),
+    };
     let mut text = match &job.state {
         JobState::Running => "Running.".to_owned(),
         JobState::Completed => "Completed.".to_owned(),
-        JobState::Failed(_) => "Failed; everything was undone.".to_owned(),
-        JobState::Cancelled(_) => "Cancelled; everything was undone.".to_owned(),
+        JobState::Failed(_) => format!("Failed; {undone}."),
+        JobState::Cancelled(_) => format!("Cancelled; {undone}."),
     };
     let (written, expected) = job.bytes;
     if expected > 0 {
-        text.push_str(&format!(" {written} of {expected} bytes written."));
+        text.push_str(&format!(" {written} of {expected} bytes {done}."));
     }
     if let Some(pause) = job.pause {
         let millis = pause.as_secs_f64() * 1000.0;

@@ -7,6 +7,7 @@ mod job;
 mod pool;
 mod resource;
 mod settings;
+mod snapshot_reports;
 mod statistics;
 mod system;
 
@@ -15,7 +16,7 @@ use crate::resource_types::{Bound, ResourceClass, ResourceType};
 use crate::subject::{self, Configuration, InstanceId, Subject, single_backslashes};
 use cim::{CimError, DateTime, Instance, Value};
 use cim_broker::Equality;
-use machines::model::{Machine, Timestamp};
+use machines::model::{Machine, Snapshot, Timestamp};
 use machines::{JobId, MachineId, SnapshotId};
 use std::sync::Arc;
 
@@ -42,6 +43,9 @@ pub(crate) fn classes() -> Vec<&'static str> {
         subject::SNAPSHOT_STATISTICS,
         subject::JOB_STATISTICS,
         subject::PROCESS,
+        subject::SNAPSHOT_SERVICE,
+        subject::SNAPSHOT_FILE,
+        subject::SNAPSHOT_REHEARSAL,
     ]);
     classes
 }
@@ -156,13 +160,20 @@ impl Host {
         } else if is(subject::BIOS) {
             self.all_machines().into_iter().map(Subject::Bios).collect()
         } else if is(subject::SNAPSHOT_STATISTICS) {
-            self.configurations(&lookup)
+            self.snapshots_by(&lookup)
                 .into_iter()
-                .filter_map(|of| match of {
-                    Configuration::Snapshot(_, snapshot) => {
-                        Some(Subject::SnapshotStatistics(snapshot))
-                    }
-                    Configuration::Active(_) => None,
+                .map(Subject::SnapshotStatistics)
+                .collect()
+        } else if is(subject::SNAPSHOT_SERVICE) {
+            vec![Subject::SnapshotService]
+        } else if is(subject::SNAPSHOT_FILE) {
+            self.list_snapshot_files(&lookup)
+        } else if is(subject::SNAPSHOT_REHEARSAL) {
+            self.snapshots_by(&lookup)
+                .into_iter()
+                .filter_map(|snapshot| {
+                    let seen = self.machines.rehearsal(snapshot.id)?;
+                    Some(Subject::SnapshotRehearsal(snapshot, seen))
                 })
                 .collect()
         } else if is(subject::JOB_STATISTICS) {
@@ -235,6 +246,39 @@ impl Host {
             .map(Configuration::Active)
             .chain(snapshots)
             .collect()
+    }
+
+    /// The snapshots that the query may ask for.
+    fn snapshots_by(&self, lookup: &Lookup<'_>) -> Vec<Arc<Snapshot>> {
+        self.configurations(lookup)
+            .into_iter()
+            .filter_map(|of| match of {
+                Configuration::Snapshot(_, snapshot) => Some(snapshot),
+                Configuration::Active(_) => None,
+            })
+            .collect()
+    }
+
+    /// The files of snapshots that were verified.
+    fn list_snapshot_files(&self, lookup: &Lookup<'_>) -> Vec<Subject> {
+        let snapshots = match lookup.text("Snapshot") {
+            Some(id) => match InstanceId::parse(&single_backslashes(id)) {
+                Some(InstanceId::Configuration(guid)) => self
+                    .machines
+                    .snapshot(SnapshotId(guid))
+                    .map(|(_, snapshot)| snapshot)
+                    .into_iter()
+                    .collect(),
+                _ => Vec::new(),
+            },
+            None => self.snapshots_by(lookup),
+        };
+        let files = snapshots.into_iter().filter_map(|snapshot| {
+            let report = self.machines.verification(snapshot.id)?;
+            let of = |index| Subject::SnapshotFile(snapshot.clone(), report.clone(), index);
+            Some((0..report.files.len()).map(of).collect::<Vec<_>>())
+        });
+        files.flatten().collect()
     }
 
     fn list_resources(&self, class: ResourceClass, lookup: &Lookup<'_>) -> Vec<Subject> {
@@ -320,6 +364,13 @@ impl Host {
             Subject::SnapshotStatistics(snapshot) => self.snapshot_statistics(snapshot),
             Subject::JobStatistics(job) => self.job_statistics(job),
             Subject::Process(machine) => self.process_instance(machine),
+            Subject::SnapshotService => self.snapshot_service_instance(),
+            Subject::SnapshotFile(snapshot, report, index) => {
+                self.snapshot_file_instance(snapshot, report, *index)
+            }
+            Subject::SnapshotRehearsal(snapshot, seen) => {
+                self.snapshot_rehearsal_instance(snapshot, seen)
+            }
         }
     }
 }
