@@ -108,7 +108,7 @@ pub enum Command {
     /// Manage virtual machines
     #[command(subcommand)]
     Vm(Vm),
-    /// Take, list, apply and remove snapshots
+    /// Take, list, apply, verify, rehearse and remove snapshots
     #[command(subcommand)]
     Snapshot(Snapshot),
     /// Watch and cancel jobs
@@ -168,6 +168,14 @@ pub struct Serve {
     /// (only pages that are there), or MiB in all [default: auto]
     #[arg(long, value_name = "auto|off|MIB")]
     pub huge_pages_limit: Option<String>,
+    /// How much of a snapshot's files is looked at before it is applied: nothing, headers and
+    /// lengths, or every byte [default: metadata]
+    #[arg(long, value_name = "off|metadata|full")]
+    pub verify_before_apply: Option<String>,
+    /// How many MiB a second of frozen disk layers are read in the background to hash them; 0: they
+    /// are not hashed [default: 256]
+    #[arg(long, value_name = "MIB")]
+    pub hash_rate: Option<u64>,
     /// Settings file (TOML; the same names as the options); options given here win
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -295,6 +303,9 @@ pub enum Snapshot {
         /// Print the job instead of waiting for it
         #[arg(long, conflicts_with = "name")]
         no_wait: bool,
+        /// Take none: print what it would need and cost, and fail if it would be refused
+        #[arg(long, conflicts_with_all = ["name", "no_wait"])]
+        check: bool,
     },
     /// List a machine's snapshots, oldest first
     List(MachineArg),
@@ -309,6 +320,33 @@ pub enum Snapshot {
         /// Remove all snapshots made after it, too
         #[arg(long)]
         tree: bool,
+        /// Print the job instead of waiting for it
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Look whether a snapshot's files still are what they were
+    ///
+    /// Every byte of manifest, memory image and disk layers is compared with the hashes taken when
+    /// they were frozen. Prints each file; fails, and says where, if one is not what it was.
+    Verify {
+        #[command(flatten)]
+        which: SnapshotArg,
+        /// Only what is read in no time: that all files are there, lengths, headers, manifest
+        #[arg(long)]
+        quick: bool,
+        /// Print the job instead of waiting for it
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Start a snapshot as a clone without a network, see whether it runs, and throw it away
+    ///
+    /// Neither the machine, which may run, nor the snapshot is changed.
+    Rehearse {
+        #[command(flatten)]
+        which: SnapshotArg,
+        /// How long to wait for a sign of life (output on a serial port, use of a disk)
+        #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=600))]
+        patience: u32,
         /// Print the job instead of waiting for it
         #[arg(long)]
         no_wait: bool,

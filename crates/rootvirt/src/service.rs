@@ -203,7 +203,28 @@ impl Service {
         method: &str,
         arguments: Vec<(&str, Value)>,
     ) -> Result<Reply, Failure> {
-        let class = Name::new("Msvm_VirtualSystemManagementService");
+        self.invoke_only("Msvm_VirtualSystemManagementService", method, arguments)
+            .await
+    }
+
+    /// Calls a method of the one `Rootvirt_SnapshotService`.
+    pub async fn invoke_snapshot_service(
+        &self,
+        method: &str,
+        arguments: Vec<(&str, Value)>,
+    ) -> Result<Reply, Failure> {
+        self.invoke_only("Rootvirt_SnapshotService", method, arguments)
+            .await
+    }
+
+    /// Calls a method of the one instance of `class`.
+    async fn invoke_only(
+        &self,
+        class: &str,
+        method: &str,
+        arguments: Vec<(&str, Value)>,
+    ) -> Result<Reply, Failure> {
+        let class = Name::new(class);
         let paths = self
             .client
             .enumerate_instance_names(&self.namespace, &class)
@@ -287,6 +308,13 @@ impl Reply {
     pub fn reference(&self, name: &str) -> Result<ObjectPath, Failure> {
         self.find(name)
             .and_then(reference_of)
+            .ok_or_else(|| self.missing(name))
+    }
+
+    /// An output parameter that is an embedded instance.
+    pub fn instance(&self, name: &str) -> Result<&Instance, Failure> {
+        self.find(name)
+            .and_then(Value::as_instance)
             .ok_or_else(|| self.missing(name))
     }
 

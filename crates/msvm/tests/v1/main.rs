@@ -7,4 +7,5 @@ mod reads;
 mod rights;
 mod running;
 mod schema;
+mod snapshot_service;
 mod snapshots;

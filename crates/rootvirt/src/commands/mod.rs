@@ -4,5 +4,6 @@ pub mod account;
 pub mod generic;
 pub mod job;
 pub mod snapshot;
+pub mod snapshot_service;
 pub mod text;
 pub mod vm;

@@ -2,7 +2,7 @@
 
 use crate::cli::{Format, MachineArg, Snapshot, SnapshotArg};
 use crate::commands::job::{self, Wait};
-use crate::commands::{text, vm};
+use crate::commands::{snapshot_service, text, vm};
 use crate::failure::Failure;
 use crate::output::{self, Rows};
 use crate::service::Service;
@@ -12,9 +12,12 @@ use serde_json::{Map, json};
 /// Runs one `snapshot` command.
 pub async fn run(service: &Service, command: &Snapshot, format: Format) -> Result<(), Failure> {
     match command {
-        Snapshot::Create { vm, name, no_wait } => {
-            create(service, vm, name.as_deref(), Wait::unless(*no_wait), format).await
-        }
+        Snapshot::Create {
+            vm, check: true, ..
+        } => snapshot_service::check(service, vm, format).await,
+        Snapshot::Create {
+            vm, name, no_wait, ..
+        } => create(service, vm, name.as_deref(), Wait::unless(*no_wait), format).await,
         Snapshot::List(which) => list(service, which, format).await,
         Snapshot::Show(which) => show(service, which, format).await,
         Snapshot::Apply(which) => apply(service, which, format).await,
@@ -23,6 +26,22 @@ pub async fn run(service: &Service, command: &Snapshot, format: Format) -> Resul
             tree,
             no_wait,
         } => remove(service, which, *tree, Wait::unless(*no_wait), format).await,
+        Snapshot::Verify {
+            which,
+            quick,
+            no_wait,
+        } => {
+            let wait = Wait::unless(*no_wait);
+            snapshot_service::verify(service, which, *quick, wait, format).await
+        }
+        Snapshot::Rehearse {
+            which,
+            patience,
+            no_wait,
+        } => {
+            let wait = Wait::unless(*no_wait);
+            snapshot_service::rehearse(service, which, *patience, wait, format).await
+        }
         Snapshot::Rename { which, new_name } => {
             let (machine, snapshot) = find(service, which).await?;
             rename(service, text::path_of(&machine)?, &snapshot, new_name).await
@@ -30,7 +49,8 @@ pub async fn run(service: &Service, command: &Snapshot, format: Format) -> Resul
     }
 }
 
-fn reference(path: &ObjectPath) -> Value {
+/// A reference as an argument.
+pub fn reference(path: &ObjectPath) -> Value {
     Value::Reference(Box::new(path.clone()))
 }
 
@@ -89,7 +109,7 @@ async fn snapshots(service: &Service, vm: &ObjectPath) -> Result<Vec<Instance>, 
 }
 
 /// A machine and one of its snapshots, by name or GUID.
-async fn find(service: &Service, which: &SnapshotArg) -> Result<(Instance, Instance), Failure> {
+pub async fn find(service: &Service, which: &SnapshotArg) -> Result<(Instance, Instance), Failure> {
     let machine = vm::find(service, &which.vm).await?;
     let mut matches: Vec<Instance> = snapshots(service, text::path_of(&machine)?)
         .await?
@@ -186,6 +206,7 @@ async fn show(service: &Service, which: &SnapshotArg, format: Format) -> Result<
     }
     let statistics = statistics(service, &snapshot).await?;
     let mut row = row(&snapshot, &statistics);
+    snapshot_service::add_reports(service, &snapshot, &mut row).await?;
     row.insert("devices".into(), text::devices(&resources));
     output::record(&row, format)
 }

@@ -60,6 +60,8 @@ async fn open_machines(settings: &Settings) -> Result<Arc<Machines>, Failure> {
         accelerator: verdict.accelerator.as_str().to_owned(),
         accelerator_reason: verdict.reason,
         huge_pages_limit: settings.huge_pages_limit,
+        verify_before_apply: settings.verify_before_apply,
+        hash_rate_mib: settings.hash_rate_mib,
         ..machines::Config::new(&settings.data_dir)
     };
     Machines::open(config)

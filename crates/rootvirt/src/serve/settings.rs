@@ -2,6 +2,7 @@
 
 use crate::cli::{Global, Serve};
 use crate::failure::Failure;
+use machines::integrity::Depth;
 use qemu::memory_backing::PoolLimit;
 use serde::Deserialize;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -15,6 +16,8 @@ struct File {
     cimxml_tls: Option<String>,
     accelerator: Option<String>,
     huge_pages_limit: Option<TextOrNumber>,
+    verify_before_apply: Option<String>,
+    hash_rate: Option<u64>,
 }
 
 /// A number, with or without quotation marks, or a word.
@@ -56,6 +59,10 @@ pub struct Settings {
     pub accelerator: qemu::accelerator::Choice,
     /// How far the host's pool of huge pages may be grown.
     pub huge_pages_limit: PoolLimit,
+    /// How much of a snapshot is looked at before it is applied.
+    pub verify_before_apply: Depth,
+    /// How fast frozen layers are read to hash them, in MiB a second; 0: they are not.
+    pub hash_rate_mib: u64,
 }
 
 impl Settings {
@@ -94,6 +101,12 @@ impl Settings {
             .or(file.huge_pages_limit.map(TextOrNumber::text))
             .map_or(Ok(PoolLimit::default()), |text| text.parse())
             .map_err(|error| Failure::usage(format!("--huge-pages-limit: {error}")))?;
+        let verify_before_apply = options.verify_before_apply.as_ref();
+        let verify_before_apply = verify_before_apply
+            .or(file.verify_before_apply.as_ref())
+            .map_or(Ok(Depth::default()), |text| text.parse())
+            .map_err(|error| Failure::usage(format!("--verify-before-apply: {error}")))?;
+        let hash_rate_mib = options.hash_rate.or(file.hash_rate).unwrap_or(256);
         let data_dir = std::path::absolute(&global.data_dir).map_err(|error| {
             Failure::usage(format!("--data-dir {}: {error}", global.data_dir.display()))
         })?;
@@ -103,6 +116,8 @@ impl Settings {
             cimxml_tls,
             accelerator,
             huge_pages_limit,
+            verify_before_apply,
+            hash_rate_mib,
         })
     }
 }
