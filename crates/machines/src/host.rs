@@ -15,6 +15,7 @@ use crate::saga::CrashPoint;
 use crate::settings::change::HostLimits;
 use qemu::img::Img;
 use qemu::memory_backing::Policy;
+use qemu::memory_backing::healing::{Healer, Health};
 use qemu::spec::Accelerator;
 use rustix::fs::Mode;
 use std::collections::HashMap;
@@ -40,6 +41,7 @@ pub(crate) struct Host {
     pub img: Img,
     pub accelerator: (Accelerator, String),
     pub huge_pages: Policy,
+    pub healers: Healers,
     pub shutdown_patience: Duration,
     pub memory_headroom_mib: u64,
     pub crash: CrashPoint,
@@ -92,6 +94,28 @@ pub(crate) fn run_root(data_dir: &Path) -> Result<PathBuf, Error> {
         return Err(Error::ForeignDataDirectory(short));
     }
     Ok(short)
+}
+
+/// Who heals the memory of which machine.
+#[derive(Debug, Default)]
+pub(crate) struct Healers(Mutex<HashMap<MachineId, Arc<Healer>>>);
+
+impl Healers {
+    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<MachineId, Arc<Healer>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn put(&self, machine: MachineId, healer: Healer) {
+        self.map().insert(machine, Arc::new(healer));
+    }
+
+    pub fn take(&self, machine: MachineId) -> Option<Arc<Healer>> {
+        self.map().remove(&machine)
+    }
+
+    pub fn health(&self, machine: MachineId) -> Option<Health> {
+        self.map().get(&machine).map(|healer| healer.health())
+    }
 }
 
 /// Which machine has which disk file, so that no two machines write to one.

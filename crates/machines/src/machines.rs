@@ -24,6 +24,7 @@ use crate::request::{
 use crate::saga::CrashPoint;
 use crate::settings::change::HostLimits;
 use crate::settings::{change, defaults, limits};
+use qemu::memory_backing::healing::Health as MemoryHealth;
 use qemu::memory_backing::{Policy, PoolLimit};
 use qemu::spec::Accelerator;
 use std::collections::{BTreeMap, HashMap};
@@ -138,6 +139,7 @@ impl Machines {
             installation,
             accelerator: (accelerator, config.accelerator_reason),
             huge_pages: Policy::new(config.huge_pages_limit),
+            healers: Default::default(),
             shutdown_patience: config.shutdown_patience,
             memory_headroom_mib: config.memory_headroom_mib,
             crash: CrashPoint::from_environment(),
@@ -209,6 +211,13 @@ impl Machines {
     /// From an index.
     pub fn snapshot(&self, id: SnapshotId) -> Option<(Arc<Machine>, Arc<Snapshot>)> {
         self.host.directory.snapshot(id)
+    }
+
+    /// Whether the huge pages that a running machine's memory is made of are whole, or being made so;
+    /// nothing for memory that cannot be split, and while something works on the machine.
+    pub fn memory_health(&self, id: MachineId) -> Option<MemoryHealth> {
+        self.machine(id)?.process.as_ref()?;
+        self.host.healers.health(id)
     }
 
     /// All jobs: running, and finished less than some minutes ago.

@@ -6,8 +6,10 @@
 //! memory is fragmented or not yet backed itself, so there is a time limit as well. What cannot be
 //! had is no error: there are always transparent huge pages, with the reason.
 //!
-//! How the pool is grown, and why what was grown is given back whoever is killed: `pool`.
+//! How the pool is grown, and why what was grown is given back whoever is killed: `pool`. What keeps
+//! transparent huge pages whole: [`healing`].
 
+pub mod healing;
 mod pool;
 
 pub use pool::Pool;

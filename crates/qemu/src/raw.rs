@@ -1,6 +1,7 @@
 //! The only unsafe code of this crate, because the standard library has no safe call for it:
-//! starting a child in its own session, waiting for a descriptor without blocking, and
-//! page-aligned memory for direct I/O.
+//! starting a child in its own session, waiting for a descriptor without blocking, page-aligned
+//! memory for direct I/O, looking at and collapsing another process's pages, and the priority of a
+//! thread.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -85,6 +86,121 @@ impl Drop for Block {
 
 // SAFETY: the block owns its mapping, which is not tied to a thread.
 unsafe impl Send for Block {}
+
+/// Pages of a process that are next to each other and alike.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageRun {
+    /// First byte.
+    pub start: u64,
+    /// First byte behind it.
+    pub end: u64,
+    /// What they are: [`PAGE_PRESENT`], [`PAGE_ZERO`], [`PAGE_HUGE`].
+    pub kinds: u64,
+}
+
+/// Pages that are in memory.
+pub const PAGE_PRESENT: u64 = 1 << 3;
+/// Pages that are the kernel's one page of zeros.
+pub const PAGE_ZERO: u64 = 1 << 5;
+/// Pages that are mapped as part of a huge one.
+pub const PAGE_HUGE: u64 = 1 << 6;
+
+/// `struct pm_scan_arg` of linux/fs.h.
+#[repr(C)]
+struct ScanArgument {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+/// `PAGEMAP_SCAN`: `_IOWR('f', 16, struct pm_scan_arg)`.
+const PAGEMAP_SCAN: u32 = 0xc060_6610;
+
+/// Looks at the pages between two addresses of the process whose `/proc/PID/pagemap` is given: fills
+/// `runs` with those that are present, and answers how many runs there are and how far it looked.
+/// Linux 6.7 or later; an older one gives `ENOTTY`.
+pub fn scan_pages(
+    pagemap: &std::fs::File,
+    start: u64,
+    end: u64,
+    runs: &mut [PageRun],
+) -> io::Result<(usize, u64)> {
+    use std::os::fd::AsRawFd;
+    let mut argument = ScanArgument {
+        size: size_of::<ScanArgument>() as u64,
+        flags: 0,
+        start,
+        end,
+        walk_end: 0,
+        vec: runs.as_mut_ptr() as u64,
+        vec_len: runs.len() as u64,
+        max_pages: 0,
+        category_inverted: 0,
+        category_mask: PAGE_PRESENT,
+        category_anyof_mask: 0,
+        return_mask: PAGE_PRESENT | PAGE_ZERO | PAGE_HUGE,
+    };
+    // SAFETY: the kernel writes at most `vec_len` runs to `vec`, which are ours for the call, and
+    // into the argument; both have the layout that it expects.
+    let found = unsafe {
+        libc::ioctl(
+            pagemap.as_raw_fd(),
+            PAGEMAP_SCAN as libc::Ioctl,
+            &raw mut argument,
+        )
+    };
+    match usize::try_from(found) {
+        Ok(found) => Ok((found.min(runs.len()), argument.walk_end)),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Makes one huge page of the small ones at an address of another process (a whole number of huge
+/// pages). Its content does not change. Linux 6.1 or later, and the right to change its scheduling.
+pub fn collapse(process: &OwnedFd, address: u64, length: usize) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let range = libc::iovec {
+        iov_base: address as *mut libc::c_void,
+        iov_len: length,
+    };
+    // SAFETY: the one `iovec` is read during the call; its address is of the other process and not
+    // touched by us, and the advice changes no content there.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_process_madvise,
+            process.as_raw_fd(),
+            &raw const range,
+            1usize,
+            libc::MADV_COLLAPSE,
+            0u32,
+        )
+    };
+    match done {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Lets the calling thread go before all ordinary ones of the host. For threads that mostly wait.
+pub fn prefer_this_thread() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 1 };
+    let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: the parameters are read during the call; 0 is the calling thread.
+    match unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,8 @@
 //! Huge pages come from the host's pool, which is held from the decision until the process has its
 //! pages. Nothing about them is a reason not to start: if QEMU does not come up on them, it is
 //! launched again without, and the machine shows why.
+//!
+//! What is on transparent huge pages is healed between operations: a snapshot splits them.
 
 use super::launch;
 use super::work::{Guest, Work, blocking};
@@ -39,6 +41,42 @@ pub(super) async fn launch(work: &mut Work, start: Start) -> Result<Process, Err
     };
     work.guest = Some(Guest::new(process));
     Ok(shown)
+}
+
+/// Nothing works on the guest any more: its huge pages may be made whole.
+pub(super) async fn heal(work: &Work) {
+    let Some(process) = healable(work) else {
+        return;
+    };
+    let healer = match process.memory_place().await {
+        Ok(Some(place)) => process.heal(place),
+        Ok(None) => return,
+        Err(cause) => {
+            tracing::warn!(%cause, machine = %work.record.id, "guest memory was not found");
+            return;
+        }
+    };
+    match healer {
+        Ok(healer) => work.host.healers.put(work.record.id, healer),
+        Err(cause) => {
+            tracing::warn!(%cause, machine = %work.record.id, "guest memory is not healed");
+        }
+    }
+}
+
+/// Something is about to work on the guest.
+pub(super) async fn stop_healing(work: &Work) {
+    if let Some(healer) = work.host.healers.take(work.record.id) {
+        healer.stop().await;
+    }
+}
+
+/// The process, if its memory can be split.
+fn healable(work: &Work) -> Option<qemu::Process> {
+    let process = work.process().ok()?;
+    let shown = work.record.body.process.as_ref()?;
+    let splits = shown.memory_backing.0 == Backing::Transparent.as_str();
+    splits.then_some(process)
 }
 
 async fn on_huge_pages(

@@ -166,6 +166,9 @@ enum Next {
 
 impl Owner {
     async fn run(mut self) {
+        if let Some(work) = &self.work {
+            memory::heal(work).await;
+        }
         loop {
             let next = self.next().await;
             match next {
@@ -235,6 +238,15 @@ impl Owner {
         if !gone {
             guest_watch::settle(&mut work).await;
             work.publish();
+        }
+        // Memory that is only just being filled has not been split.
+        let fresh = |r: &Running| {
+            r.job
+                .as_ref()
+                .is_some_and(|j| j.job().kind == JobKind::Start)
+        };
+        if !gone && !running.as_ref().is_some_and(fresh) {
+            memory::heal(&work).await;
         }
         self.work = Some(work);
         if !gone && !tidied {
@@ -483,6 +495,7 @@ async fn finished(running: &mut Option<Running>) -> Result<Box<Work>, tokio::tas
 
 /// Does a job's work and makes its end durable.
 async fn perform(mut work: Box<Work>, job: JobHandle, operation: Operation) -> Box<Work> {
+    memory::stop_healing(&work).await;
     let outcome = match operation {
         Operation::Apply(id) => snapshot_apply::apply(&mut work, &job, id).await,
         Operation::Remove(ids) => snapshot_remove::remove(&mut work, &job, &ids).await,

@@ -8,6 +8,7 @@ use crate::crashes::{HUGE_PAGES, die_with};
 use crate::site::*;
 use machines::Machines;
 use machines::request::StateRequest as Ask;
+use qemu::memory_backing::healing::Health;
 use qemu::memory_backing::{Pool, PoolLimit};
 use std::sync::Arc;
 
@@ -108,4 +109,36 @@ async fn a_machine_starts_without_huge_pages_and_says_why() {
     assert_eq!(shown.memory_backing.0, "transparent huge pages");
     assert!(!shown.memory_backing.1.is_empty());
     site.counts_on("counter").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_is_healed_between_operations() {
+    let site = Site::new();
+    let machines = site.open().await;
+    let id = site.counter(&machines, "counter").await;
+    bring(&machines, id, Ask::Run).await;
+    let shown = machines.machine(id).unwrap().process.clone().unwrap();
+    if shown.memory_backing.0 == "hugetlb" {
+        println!("skipped: the host's own pool is large enough");
+        return;
+    }
+    assert_eq!(machines.memory_health(id), None);
+    for _ in 0..2 {
+        snapshot(&machines, id).await;
+        let health = eventually("memory is looked at", || async {
+            match machines.memory_health(id)? {
+                Health::Healing { .. } => None,
+                end => Some(end),
+            }
+        })
+        .await;
+        println!("{health}");
+        match health {
+            Health::Stopped { reason, .. } => assert!(!reason.is_empty()),
+            whole => assert!(matches!(whole, Health::Whole { .. })),
+        }
+    }
+    bring(&machines, id, Ask::TurnOff).await;
+    assert_eq!(machines.memory_health(id), None);
+    sound(&machines).await;
 }

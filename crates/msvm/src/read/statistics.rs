@@ -60,6 +60,12 @@ impl Host {
                     "MemoryBackingReason",
                     process.map(|process| process.memory_backing.1.as_str()),
                 )
+                .set(
+                    "MemoryHealth",
+                    self.machines
+                        .memory_health(machine.id)
+                        .map(|h| h.to_string()),
+                )
         })
     }
 }

@@ -363,10 +363,10 @@ fn receive(
     }
 }
 
-/// The guest may be waiting for this thread. Without the right to ask for it, it works as well.
+/// The guest may be waiting for this thread, which mostly waits itself. A mere better priority would
+/// only count among the threads of our own session. Without the right to it, it works as well.
 fn prefer_this_thread() {
-    let thread = rustix::thread::gettid();
-    if let Err(error) = rustix::process::setpriority_process(Some(thread), -15) {
+    if let Err(error) = crate::raw::prefer_this_thread() {
         tracing::debug!(%error, "the receiving thread keeps its ordinary priority");
     }
 }

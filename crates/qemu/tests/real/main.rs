@@ -7,6 +7,7 @@
 
 mod capture;
 mod disks;
+mod healing;
 mod linux;
 mod machine;
 mod merging;

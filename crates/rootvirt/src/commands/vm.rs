@@ -149,7 +149,38 @@ async fn show(service: &Service, which: &MachineArg, format: Format) -> Result<(
     row.insert("notes".into(), text::json_of(&settings, "Notes"));
     row.insert("parent_snapshot".into(), text::parent_of(&settings));
     row.insert("devices".into(), text::devices(&resources));
+    row.extend(process(service, &machine).await?);
     output::record(&row, format)
+}
+
+/// What runs a machine; nothing while it has no process.
+async fn process(
+    service: &Service,
+    machine: &Instance,
+) -> Result<Map<String, serde_json::Value>, Failure> {
+    let mut row = Map::new();
+    let Some(id) = machine.get("Name").and_then(Value::as_str) else {
+        return Ok(row);
+    };
+    let wql = format!(
+        "SELECT * FROM Rootvirt_Process WHERE SystemName = {}",
+        text::wql_string(id)
+    );
+    let found = service.query(&wql).await?;
+    for (name, property) in [
+        ("pid", "ProcessID"),
+        ("accelerator", "Accelerator"),
+        ("accelerator_reason", "AcceleratorReason"),
+        ("memory_backing", "MemoryBacking"),
+        ("memory_backing_reason", "MemoryBackingReason"),
+        ("memory_health", "MemoryHealth"),
+    ] {
+        let value = found.first().map(|found| text::json_of(found, property));
+        if let Some(value) = value.filter(|value| !value.is_null()) {
+            row.insert(name.into(), value);
+        }
+    }
+    Ok(row)
 }
 
 async fn change_state(
