@@ -6,7 +6,7 @@ use crate::hresult::HResult;
 use crate::object::ObjectCall;
 use crate::objref::{self, StandardReference};
 use crate::orpc::{self, OrpcThis};
-use crate::table::NotFound;
+use crate::table::{NotFound, REFERENCES};
 use async_trait::async_trait;
 use dce_rpc::ndr::{Reader, Writer};
 use dce_rpc::{Call, Caller, Connection, Fault, Level, Objects, SyntaxId};
@@ -142,7 +142,7 @@ impl Unknown<'_> {
         let given: Vec<_> = wanted
             .into_iter()
             .map(|interface| {
-                let reference = self.give(&ipid, interface, 5)?;
+                let reference = self.give(&ipid, interface, REFERENCES)?;
                 Ok(self.exporter.reference(interface, reference, self.caller))
             })
             .collect();

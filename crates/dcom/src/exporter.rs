@@ -7,7 +7,7 @@ use crate::hresult::HResult;
 use crate::object::{Class, Object};
 use crate::objref::{ObjRef, StandardReference};
 use crate::resolver::Resolver;
-use crate::table::{Found, NotFound, Table};
+use crate::table::{Found, NotFound, REFERENCES, Table};
 use dce_rpc::{Caller, Connection, Endpoint, Level};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -163,7 +163,7 @@ impl Exporter {
         oid: u64,
         interface: Uuid,
     ) -> Result<StandardReference, HResult> {
-        self.table().export_again(oid, interface, 5)
+        self.table().export_again(oid, interface, REFERENCES)
     }
 
     /// The bytes of a reference, for a caller.

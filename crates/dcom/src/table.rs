@@ -18,8 +18,9 @@ use uuid::Uuid;
 
 /// Three ping periods of two minutes (MS-DCOM 3.1.1.2).
 pub(crate) const PATIENCE: Duration = Duration::from_secs(360);
-/// References that a client gets at once.
-const REFERENCES: u32 = 5;
+/// References that a client gets at once. Windows gives five; but clients (impacket) release one and
+/// mean all, and who needs more asks for them.
+pub(crate) const REFERENCES: u32 = 1;
 
 /// An interface of an object, as it was given out.
 #[derive(Clone, Copy)]

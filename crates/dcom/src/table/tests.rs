@@ -63,7 +63,7 @@ fn an_object_goes_with_its_last_reference() {
     assert_ne!(first.ipid, second.ipid);
     assert_eq!(scene.table.usage().interfaces, 2);
     assert!(scene.table.add_references(&first.ipid, 2));
-    scene.table.release(&first.ipid, 7);
+    scene.table.release(&first.ipid, 3);
     assert_eq!(scene.objects(), 1);
     scene.table.release(&second.ipid, 2);
     assert_eq!(scene.objects(), 1);
