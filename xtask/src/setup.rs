@@ -1,5 +1,6 @@
 //! `cargo xtask setup`: what the other commands need on this machine, checked and, where missing,
-//! installed: QEMU 9 or newer and Python with the test clients. Quick when all is there.
+//! installed: QEMU 9 or newer, Python with the test clients, samba's client programs. Quick when all
+//! is there.
 //!
 //! Works by itself on Debian as root; elsewhere it says what to install by hand. The system's
 //! package sources stay as they are (see `apt`).
@@ -26,6 +27,8 @@ pub enum Need {
     Qemu,
     /// Python with the clients that the tests use, in a virtual environment of our own.
     Python,
+    /// Samba's `rpcclient`, a client of remote procedure calls that the tests use.
+    Samba,
     /// libvirt, which only the benchmarks compare with.
     Libvirt,
 }
@@ -35,6 +38,7 @@ impl Need {
         match self {
             Self::Qemu => &["qemu-system-x86", "qemu-utils", "seabios"],
             Self::Python => &["python3", "python3-venv"],
+            Self::Samba => &["smbclient"],
             Self::Libvirt => &[
                 "libvirt-daemon",
                 "libvirt-daemon-driver-qemu",
@@ -48,12 +52,11 @@ impl Need {
         match self {
             Self::Qemu => missing_qemu(),
             Self::Python => python::missing(),
-            Self::Libvirt => {
-                let there =
-                    |program: &str| process::quiet(Command::new(program).arg("--version")).is_ok();
-                (!there("virsh") || !there("libvirtd"))
-                    .then(|| "libvirt's virsh and libvirtd are not there".to_owned())
+            Self::Samba => {
+                (!is_there("rpcclient")).then(|| "samba's rpcclient is not there".to_owned())
             }
+            Self::Libvirt => (!is_there("virsh") || !is_there("libvirtd"))
+                .then(|| "libvirt's virsh and libvirtd are not there".to_owned()),
         }
     }
 
@@ -63,13 +66,14 @@ impl Need {
                 "QEMU 9.0 or newer (qemu-system-x86_64 with SeaBIOS, and qemu-img) on the PATH"
             }
             Self::Python => "Python 3.9 or newer with the modules venv and ensurepip",
+            Self::Samba => "samba's client programs (rpcclient)",
             Self::Libvirt => "libvirt with its QEMU driver (virsh and libvirtd)",
         }
     }
 }
 
 pub fn run(arguments: &[String]) -> Outcome {
-    let mut needs = vec![Need::Qemu, Need::Python];
+    let mut needs = vec![Need::Qemu, Need::Python, Need::Samba];
     let mut simulate = false;
     for argument in arguments {
         match argument.as_str() {
@@ -147,6 +151,10 @@ fn missing_qemu() -> Option<String> {
 fn major_version(text: &str) -> Option<u32> {
     let (_, rest) = text.split_once("version ")?;
     rest.split('.').next()?.parse().ok()
+}
+
+fn is_there(program: &str) -> bool {
+    process::quiet(Command::new(program).arg("--version")).is_ok()
 }
 
 fn is_root() -> bool {

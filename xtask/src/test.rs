@@ -8,6 +8,7 @@
 //! | `ROOTVIRT_TEST_GUEST` | the demo guest's boot disk (raw; never write to it) |
 //! | `ROOTVIRT_TEST_KERNEL` | the Linux kernel on that disk |
 //! | `ROOTVIRT_TEST_PYTHON` | a Python interpreter with the clients |
+//! | `ROOTVIRT_TEST_RPCCLIENT` | samba's `rpcclient` |
 //! | `ROOTVIRT_TEST_PROGRAM` | the program `rootvirt` (client tests only; Rust tests have cargo's own variable) |
 
 use std::ffi::OsString;
@@ -32,9 +33,10 @@ pub fn run(arguments: &[String]) -> Outcome {
 
 /// Sets up what tests need; gives the variables by which they find it.
 fn prepare() -> Result<Vec<(&'static str, OsString)>, crate::Failure> {
-    setup::ensure(&[Need::Qemu, Need::Python])?;
+    setup::ensure(&[Need::Qemu, Need::Python, Need::Samba])?;
     Ok(vec![
         ("ROOTVIRT_TEST_GUEST", guest::boot_image()?.into_os_string()),
+        ("ROOTVIRT_TEST_RPCCLIENT", "rpcclient".into()),
         ("ROOTVIRT_TEST_KERNEL", guest::kernel()?.into_os_string()),
         (
             "ROOTVIRT_TEST_PYTHON",

@@ -2,9 +2,9 @@
 //!
 //! Plain data under one lock of its owner; time comes in from outside.
 //!
-//! An object goes when its last reference is released; when it was pinged once and is in no ping set
-//! any more (sets go after three ping periods without a ping); or when it was never pinged, the
-//! connection that used it last has ended, and nobody has used it for as long.
+//! An object goes when its last reference is released, or when for three ping periods nobody has
+//! vouched for it: it is in no ping set (sets go after as long without a ping), and nobody has used
+//! it since it left its last set or since the connection that used it last has ended.
 
 use crate::exporter::{TableLimits, Usage};
 use crate::hresult::HResult;
@@ -34,11 +34,19 @@ struct Entry {
     /// The account that may call it; none if anybody may.
     owner: Option<String>,
     interfaces: HashMap<Uuid, Given>,
-    /// The connection that used it last, and since when it has ended.
+    /// The connection that used it last.
     connection: u64,
+    /// Since when nobody vouches for it, but for the sets it is in.
     abandoned: Option<Instant>,
+    /// How many sets it is in.
     sets: u32,
-    was_pinged: bool,
+}
+
+impl Entry {
+    fn leave_set(&mut self, since: Instant) {
+        self.sets = self.sets.saturating_sub(1);
+        self.abandoned = Some(since);
+    }
 }
 
 /// OIDs that one client pings together.
@@ -141,7 +149,6 @@ impl Table {
             connection,
             abandoned: None,
             sets: 0,
-            was_pinged: false,
         };
         self.entries.insert(oid, entry);
         self.export_again(oid, interface, REFERENCES)
@@ -152,7 +159,7 @@ impl Table {
         let abandoned = self
             .entries
             .iter()
-            .filter(|(_, entry)| entry.owner == *owner && !entry.was_pinged)
+            .filter(|(_, entry)| entry.owner == *owner && entry.sets == 0)
             .filter_map(|(oid, entry)| Some((entry.abandoned?, *oid)))
             .min();
         match abandoned {
@@ -296,7 +303,8 @@ impl Table {
             if set.oids.remove(oid)
                 && let Some(entry) = self.entries.get_mut(oid)
             {
-                entry.sets = entry.sets.saturating_sub(1);
+                // Not at once: impacket takes an object out when it releases one of its interfaces.
+                entry.leave_set(now);
             }
         }
         for oid in change.add {
@@ -304,7 +312,6 @@ impl Table {
                 && set.oids.insert(*oid)
             {
                 entry.sets = entry.sets.saturating_add(1);
-                entry.was_pinged = true;
             }
         }
         Ok(number)
@@ -351,19 +358,19 @@ impl Table {
             .map(|(number, _)| *number)
             .collect();
         for number in expired {
-            for oid in self.sets.remove(&number).iter().flat_map(|set| &set.oids) {
+            let Some(set) = self.sets.remove(&number) else {
+                continue;
+            };
+            for oid in &set.oids {
                 if let Some(entry) = self.entries.get_mut(oid) {
-                    entry.sets = entry.sets.saturating_sub(1);
+                    entry.leave_set(set.last);
                 }
             }
         }
         let garbage: Vec<u64> = self
             .entries
             .iter()
-            .filter(|(_, entry)| match entry.was_pinged {
-                true => entry.sets == 0,
-                false => entry.abandoned.is_some_and(is_over),
-            })
+            .filter(|(_, entry)| entry.sets == 0 && entry.abandoned.is_some_and(is_over))
             .map(|(oid, _)| *oid)
             .collect();
         for oid in garbage {

@@ -128,12 +128,34 @@ fn pinged_objects_live_as_long_as_they_are_pinged() {
     }
     assert_eq!(scene.objects(), 2);
     scene.set(set, &[], &[first.oid, 78], 2000);
-    scene.table.collect(scene.at(2000));
-    assert_eq!(scene.objects(), 1);
+    let now = scene.at(2300);
+    scene.table.ping(set, scene.peer, now).unwrap();
     scene.table.collect(scene.at(2359));
-    assert_eq!(scene.objects(), 1);
+    assert_eq!(scene.objects(), 2);
     scene.table.collect(scene.at(2360));
+    assert_eq!(scene.objects(), 1);
+    scene.table.collect(scene.at(2659));
+    assert_eq!(scene.objects(), 1);
+    scene.table.collect(scene.at(2660));
     assert_eq!(scene.table.usage(), Usage::default());
+}
+
+#[test]
+fn an_object_that_left_its_sets_lives_on_while_it_is_used() {
+    let mut scene = Scene::new();
+    let thing = scene.export();
+    let set = scene.set(0, &[thing.oid], &[], 0);
+    scene.set(set, &[], &[thing.oid], 100);
+    scene
+        .table
+        .find(&thing.ipid, Some("alice"), 1)
+        .ok()
+        .unwrap();
+    scene.table.collect(scene.at(5000));
+    assert_eq!(scene.objects(), 1);
+    scene.table.disconnected(1, scene.at(5000));
+    scene.table.collect(scene.at(5360));
+    assert_eq!(scene.objects(), 0);
 }
 
 #[test]

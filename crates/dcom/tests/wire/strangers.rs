@@ -37,6 +37,26 @@ async fn call(endpoint: &Endpoint, interface: usize, opnum: u16, stub: &[u8]) ->
 }
 
 #[tokio::test]
+async fn recorded_stubs_are_survived() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/dcom_call");
+    let (exporter, _alive) = exporter((135, 4000));
+    let endpoint = exporter.resolver_endpoint();
+    let mut accepted = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        let [which, opnum, stub @ ..] = &bytes[..] else {
+            panic!("a seed is too short");
+        };
+        let which = usize::from(*which) % endpoint.interfaces.len();
+        for end in 0..=stub.len() {
+            let answered = call(&endpoint, which, (*opnum).into(), &stub[..end]).await;
+            accepted += usize::from(answered && end == stub.len());
+        }
+    }
+    assert!(accepted >= 6, "{accepted}");
+}
+
+#[tokio::test]
 async fn stubs_that_are_cut_off_or_changed_are_survived() {
     let (exporter, _alive) = exporter((135, 4000));
     let endpoint = exporter.resolver_endpoint();
