@@ -39,20 +39,23 @@ pub fn run(arguments: &[String]) -> Outcome {
         return isolation::end_with_caller(|| snapshot::run(&serde_json::from_str(plan)?));
     }
     let request = plan::parse(arguments)?;
-    let results = if request.from.is_empty() {
+    let (results, broken_off) = if request.from.is_empty() {
         measure(&request)?
     } else {
-        let mut all = Vec::new();
-        for file in &request.from {
-            all.push(results::read(file)?);
-        }
-        results::together(all)?
+        let all: Result<Vec<_>, _> = request
+            .from
+            .iter()
+            .map(|file| results::read(file))
+            .collect();
+        (results::together(all?)?, Ok(()))
     };
     tell(&request, &results)?;
+    broken_off?;
     results.complaint().map_or(Ok(()), |text| Err(text.into()))
 }
 
-fn measure(request: &Request) -> Result<Results, Failure> {
+/// What was found out, and whether that is all.
+fn measure(request: &Request) -> Result<(Results, Outcome), Failure> {
     let mut plan = request.plan.clone();
     host::check_room(&plan)?;
     setup::ensure(&[Need::Qemu, Need::Libvirt])?;
@@ -67,9 +70,13 @@ fn measure(request: &Request) -> Result<Results, Failure> {
     let folder = process::target_folder()?.join("bench");
     fs::create_dir_all(&folder)?;
     plan.record = folder.join(format!("snapshot-{}.json", std::process::id()));
-    isolation::run(&mut plan)?;
-    eprintln!("kept in {}", plan.record.display());
-    results::read(&plan.record)
+    drop(fs::remove_file(&plan.record));
+    eprintln!("what is measured is kept in {}", plan.record.display());
+    let outcome = isolation::run(&mut plan);
+    match results::read(&plan.record) {
+        Ok(results) => Ok((results, outcome)),
+        Err(error) => Err(outcome.err().unwrap_or(error)),
+    }
 }
 
 fn tell(request: &Request, results: &Results) -> Outcome {

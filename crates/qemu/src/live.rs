@@ -28,6 +28,7 @@ use crate::spec::{Id, Layer, SpecError, check_path, check_socket_path};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
+use tokio::sync::broadcast;
 
 /// One disk's step to a new active layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -320,13 +321,7 @@ impl Process {
                     return Ok(migration);
                 }
                 // The event makes it quick; asking now and then makes it sure.
-                let next = async {
-                    while let Ok(event) = events.recv().await {
-                        if event.name == "MIGRATION" {
-                            break;
-                        }
-                    }
-                };
+                let next = migration_changed(&mut events);
                 let _ = tokio::time::timeout(Duration::from_millis(50), next).await;
             }
         };
@@ -343,6 +338,20 @@ impl Process {
         match self.wait_migration(Duration::from_secs(10)).await {
             Err(LiveError::MigrationFailed { .. } | LiveError::MigrationCancelled) => Ok(()),
             other => other.map(drop),
+        }
+    }
+}
+
+/// Waits until QEMU says that the migration's state has changed.
+pub async fn migration_changed(events: &mut broadcast::Receiver<Event>) {
+    loop {
+        match events.recv().await {
+            Ok(event) if event.name == "MIGRATION" => return,
+            // Events were missed, maybe that one.
+            Err(broadcast::error::RecvError::Lagged(_)) => return,
+            Ok(_) => {}
+            // There is nothing to come any more: who waits must look for himself.
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }
 }

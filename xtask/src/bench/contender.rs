@@ -37,6 +37,11 @@ pub fn is_ours(name: &str) -> bool {
     [rootvirt::LIVE, rootvirt::SAVE].contains(&name)
 }
 
+/// Whether it takes part where nobody was asked for by name: what shows how this program compares.
+pub fn is_usual(name: &str) -> bool {
+    name != rootvirt::SAVE
+}
+
 /// Whether a contender lets the guest run while it writes its memory.
 pub fn keeps_running(name: &str) -> bool {
     [rootvirt::LIVE, virsh::Kind::ExternalLive.name()].contains(&name)

@@ -1,5 +1,7 @@
 //! `bench snapshot`: every contender with every guest under every load, one after the other.
 
+use std::time::Instant;
+
 use super::contender::{self, Accelerator};
 use super::course;
 use super::disk::DirectWrites;
@@ -14,6 +16,7 @@ use time::format_description::well_known::Rfc3339;
 /// Measures, and keeps what came out after every contender.
 pub fn run(plan: &Plan) -> Outcome {
     let date = OffsetDateTime::now_utc().format(&Rfc3339)?;
+    let began = Instant::now();
     let load_average = host::load_average()?;
     host::warm_up(plan)?;
     let mut contenders = contender::wanted(plan)?;
@@ -30,7 +33,11 @@ pub fn run(plan: &Plan) -> Outcome {
             let load = Load::half(ram_mib, dirtying);
             let mut case = begin(plan, ram_mib, load)?;
             for contender in &mut contenders {
-                eprintln!("  {}", contender.name());
+                eprintln!(
+                    "  {}, {} s after the beginning",
+                    contender.name(),
+                    began.elapsed().as_secs()
+                );
                 let row = course::run(plan, ram_mib, load, contender.as_mut(), &mut accelerator);
                 if let Some(failure) = &row.failure {
                     eprintln!("    failed: {failure}");
@@ -46,6 +53,7 @@ pub fn run(plan: &Plan) -> Outcome {
             results.write(&plan.record)?;
         }
     }
+    eprintln!("done after {} s", began.elapsed().as_secs());
     Ok(())
 }
 

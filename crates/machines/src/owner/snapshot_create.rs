@@ -35,6 +35,8 @@ const UNDO_ATTEMPTS: u32 = 3;
 const UNDO_PAUSE: Duration = Duration::from_secs(1);
 /// How often progress is looked at.
 const TICK: Duration = Duration::from_millis(50);
+/// How many disk layers are made at the same time.
+const LAYERS_AT_ONCE: usize = 4;
 /// Room that must be left for anything but memory.
 pub(super) const SLACK: u64 = 64 << 20;
 
@@ -252,16 +254,35 @@ pub(crate) fn new_layers(work: &Work, settings: &Settings) -> Vec<NewLayer> {
 pub(crate) async fn make_layers(work: &Work, layers: &[NewLayer]) -> Result<(), Error> {
     let disks = work.places().disks();
     blocking(move || files::make_folder(&disks)).await?;
-    for new in layers {
-        let below = work.record.layers.get(&new.below);
-        let below = below.ok_or_else(|| Error::NoSuchDevice(new.device.clone()))?;
-        work.host
-            .img
-            .create_overlay(&new.overlay.path, &below.path, below.format)
-            .await
-            .map_err(Error::qemu("Making a disk layer"))?;
+    for some in layers.chunks(LAYERS_AT_ONCE) {
+        make_at_once(work, some).await?;
     }
     Ok(())
+}
+
+/// Each takes two processes, which wait for the disk most of the time. Whatever comes of them, none
+/// is under way any more when this returns.
+async fn make_at_once(work: &Work, layers: &[NewLayer]) -> Result<(), Error> {
+    let mut pairs = Vec::new();
+    for new in layers {
+        let below = work.record.layers.get(&new.below).cloned();
+        let below = below.ok_or_else(|| Error::NoSuchDevice(new.device.clone()))?;
+        pairs.push((new.overlay.path.clone(), below));
+    }
+    let mut making = tokio::task::JoinSet::new();
+    for (path, below) in pairs {
+        let host = work.host.clone();
+        making.spawn(async move {
+            let img = &host.img;
+            img.create_overlay(&path, &below.path, below.format).await
+        });
+    }
+    let mut outcome = Ok(());
+    while let Some(made) = making.join_next().await {
+        let made = made.map_err(|_| Error::ServiceStopping)?;
+        outcome = outcome.and(made.map_err(Error::qemu("Making a disk layer")));
+    }
+    outcome
 }
 
 async fn capture(
@@ -454,11 +475,14 @@ pub(crate) async fn wait_for_memory(
     path: &Path,
     job: &JobHandle,
 ) -> Result<(), Error> {
+    let mut events = process.events();
     loop {
+        // Its event makes the end seen at once; looking now and then makes it sure.
         tokio::select! {
             () = job.wait_cancelled() => return Err(Error::Cancelled),
             cause = receiver.failed() => return Err(receive_failure(path, cause)),
             () = process.exited() => return Err(Error::GuestDied { log: process.log_tail() }),
+            () = qemu::live::migration_changed(&mut events) => {}
             () = tokio::time::sleep(TICK) => {}
         }
         let migration = process

@@ -9,10 +9,13 @@ use cim::{Instance, KeyValue, Keys, Name, ObjectPath, Value};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, json};
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How often a job is looked at while it is followed.
-const POLL: Duration = Duration::from_millis(100);
+/// A job that is followed is looked at again after this share of the time that it has taken so far,
+/// within limits: its end is seen soon, and long ones cost little.
+const POLL_SHARE: u32 = 50;
+const SHORTEST_POLL: Duration = Duration::from_millis(2);
+const LONGEST_POLL: Duration = Duration::from_millis(100);
 
 /// What to do with a job that a call has started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +60,7 @@ pub async fn finish(
 
 async fn follow(service: &Service, path: &ObjectPath, wait: Wait) -> Result<(), Failure> {
     let bar = progress_bar(wait);
+    let began = Instant::now();
     loop {
         let job = service.get(path).await?;
         bar.set_position(text::number(&job, "PercentComplete").unwrap_or(0));
@@ -68,7 +72,10 @@ async fn follow(service: &Service, path: &ObjectPath, wait: Wait) -> Result<(), 
                 bar.finish_and_clear();
                 return Ok(());
             }
-            Some(2..=5) => tokio::time::sleep(POLL).await,
+            Some(2..=5) => {
+                let pause = began.elapsed() / POLL_SHARE;
+                tokio::time::sleep(pause.clamp(SHORTEST_POLL, LONGEST_POLL)).await;
+            }
             _ => {
                 bar.finish_and_clear();
                 return Err(job_failure(service, &job).await);

@@ -48,8 +48,8 @@ impl Service {
             .args(["serve", "--cimxml", "off", "--cimxml-tls", "off"])
             .arg("--data-dir")
             .arg(&data);
-        if let Some(limit) = plan.huge_pages_mib {
-            command.args(["--huge-pages-limit", &limit.to_string()]);
+        if let Some(limit) = &plan.huge_pages {
+            command.args(["--huge-pages-limit", limit]);
         }
         let mut service = command
             .env("PATH", with_first(&programs))
