@@ -275,6 +275,8 @@ pub enum JobKind {
     RemoveSnapshotTree,
     VerifySnapshot,
     RehearseSnapshot,
+    /// Layers of disks become one, after snapshots were removed or many were taken.
+    MergeDisks,
 }
 
 /// Where a job stands.

@@ -10,10 +10,10 @@ use crate::jobs::{JobHandle, end_of};
 use crate::model::{Health, JobKind, JobState, Timestamp};
 use crate::owner::record::Record;
 use crate::owner::state_verbs::{kill, turned_off, undo_save};
-use crate::owner::work::{Guest, Work, node};
+use crate::owner::work::{Guest, Work};
 use crate::owner::{guest_watch, merge, snapshot_apply, snapshot_create, snapshot_remove, stall};
 use crate::request::Actor;
-use crate::saga::{CreatePlan, MergeKind, MergePlan, Plan, StartPlan};
+use crate::saga::{CreatePlan, MergePlan, Plan, StartPlan};
 use qemu::process::{ProcessError, RunState};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -194,65 +194,24 @@ async fn settle_create(
 
 /// A merge is done as far as its effect can be seen, and otherwise left to be done again.
 async fn settle_merge(work: &mut Work, saga: JobId, plan: &MergePlan) -> Result<(), Error> {
-    let record = &work.record;
-    let (Some(lower), Some(upper)) = (
-        record.layers.get(&plan.lower).cloned(),
-        record.layers.get(&plan.upper).cloned(),
-    ) else {
-        return Ok(());
-    };
-    let done = match plan.kind {
-        MergeKind::ActiveDown => false,
-        MergeKind::FrozenDown => !lower.path.exists() && upper.path.exists(),
-        MergeKind::PullUp => match work.process() {
-            Ok(process) => {
-                let adopted = process
-                    .adopt_merge(&crate::owner::work::block_job(upper.id)?)
-                    .await
-                    .map_err(Error::qemu("Finding the merge again"))?;
-                if let Some(merge) = adopted {
-                    let _ = merge.cancel().await;
-                }
-                let devices = process
-                    .block_devices()
-                    .await
-                    .map_err(Error::qemu("Asking for the guest's disks"))?;
-                let (top, gone) = (node(upper.id)?, node(lower.id)?);
-                devices.iter().any(|device| {
-                    let has = |name: &str| device.layers.iter().any(|l| l.node == name);
-                    has(top.as_str()) && !has(gone.as_str())
-                })
-            }
-            Err(_) => {
-                let base = lower.parent.and_then(|id| record.layers.get(&id));
-                let info = work.host.img.info(&upper.path, upper.format).await;
-                let info = info.map_err(Error::qemu("Reading a disk layer"))?;
-                let backing = info.backing.map(|b| b.path);
-                backing.is_some() && backing.as_ref() == base.map(|b| &b.path)
-            }
-        },
-    };
-    if !done {
+    let layers = &work.record.layers;
+    if !layers.contains_key(&plan.lower) || !layers.contains_key(&plan.upper) {
         return Ok(());
     }
-    if let (MergeKind::PullUp, Ok(process)) = (plan.kind, work.process()) {
-        close_forgotten(&process, plan.lower).await?;
+    if let Ok(process) = work.process() {
+        let adopted = process
+            .adopt_merge(&crate::owner::work::block_job(plan.upper)?)
+            .await
+            .map_err(Error::qemu("Finding the merge again"))?;
+        if let Some(merge) = adopted {
+            let _ = merge.cancel().await;
+        }
     }
+    if !merge::is_done(work, plan).await? {
+        return Err(Error::ServiceRestarted);
+    }
+    merge::complete(work, plan).await?;
     merge::record_merged(work, saga, plan).await
-}
-
-/// A layer that was pulled up is out of the chain, but QEMU may still have it open: then it would
-/// keep the layers under it from being merged.
-async fn close_forgotten(process: &qemu::Process, lower: crate::ids::LayerId) -> Result<(), Error> {
-    let nodes = process
-        .block_nodes()
-        .await
-        .map_err(Error::qemu("Asking for the guest's disks"))?;
-    let name = node(lower)?;
-    if nodes.iter().any(|n| n.node == name.as_str()) {
-        merge::close_pulled(process, lower).await?;
-    }
-    Ok(())
 }
 
 /// Without a saga under way: the record and the process must agree, and no guest that runs by the

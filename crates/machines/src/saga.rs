@@ -56,6 +56,7 @@ pub const STEPS: &[(&str, &[&str])] = &[
             "remove.pulled",
             "remove.merged",
             "remove.renamed",
+            "remove.placed",
             "remove.done",
         ],
     ),
@@ -198,18 +199,22 @@ pub(crate) struct Sweep {
 /// How two layers of a disk become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum MergeKind {
-    /// The guest runs: the active layer takes up the one below, which goes.
+    /// The guest runs: the active layer takes up those below, which go.
     PullUp,
-    /// The active layer goes down into the one below, which becomes active.
+    /// The active layer and those below go down into the lowest, which becomes active.
     ActiveDown,
     /// A frozen layer goes down into the one below, which then takes its place and name.
     FrozenDown,
+    /// The active layer takes a copy of what lies in those below, which stay for their snapshots.
+    Skip,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct MergePlan {
     pub kind: MergeKind,
+    /// The oldest of the layers that become one (or are skipped).
     pub lower: LayerId,
+    /// The newest; what lies between the two goes with them.
     pub upper: LayerId,
 }
 

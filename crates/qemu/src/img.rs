@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -58,6 +59,24 @@ pub struct Backing {
     pub path: PathBuf,
     /// Its format, if the header names one of ours.
     pub format: Option<Format>,
+}
+
+/// How an off-line merge is followed, and stopped.
+pub struct Follow<'a> {
+    /// Is told how far it is, in parts of ten thousand.
+    pub progress: Box<dyn FnMut(u32) + Send + 'a>,
+    /// Stops it by resolving. The chain is then as before.
+    pub stop: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
+}
+
+impl Follow<'_> {
+    /// Nobody follows.
+    fn not() -> Follow<'static> {
+        Follow {
+            progress: Box::new(|_| {}),
+            stop: Box::pin(std::future::pending()),
+        }
+    }
 }
 
 /// Why an image cannot be used, or was not changed.
@@ -112,6 +131,11 @@ pub enum ImgError {
         operation: &'static str,
         path: PathBuf,
         seconds: u64,
+    },
+    #[error("qemu-img {operation} on {path} was stopped.")]
+    Stopped {
+        operation: &'static str,
+        path: PathBuf,
     },
     #[error("qemu-img cannot be run: {cause}.")]
     NotRunnable {
@@ -298,6 +322,17 @@ impl Img {
         child: &Path,
         new_backing: Option<(&Path, Format)>,
     ) -> Result<(), ImgError> {
+        self.pull_following(child, new_backing, &mut Follow::not())
+            .await
+    }
+
+    /// As [`Img::pull`], followed.
+    pub async fn pull_following(
+        &self,
+        child: &Path,
+        new_backing: Option<(&Path, Format)>,
+        follow: &mut Follow<'_>,
+    ) -> Result<(), ImgError> {
         open_image(child)?;
         self.name_formats(child).await?;
         let below = match new_backing {
@@ -307,24 +342,95 @@ impl Img {
             }
             None => "".into(),
         };
-        let mut arguments = vec!["-q", "-f", "qcow2", "-b", &below];
+        let mut arguments = vec!["-p", "-f", "qcow2", "-b", &below];
         if let Some((_, format)) = new_backing {
             arguments.extend(["-F", format.driver()]);
         }
-        self.run("rebase", child, &arguments, None, LONG).await?;
+        self.run_followed("rebase", child, &arguments, follow)
+            .await?;
         make_durable(child).await
     }
 
     /// Off-line: writes `child` (qcow2) into `parent`, which it stands on. Durable; can be
     /// repeated after a crash. `child` then holds nothing that `parent` does not.
     pub async fn commit(&self, child: &Path, parent: &Path) -> Result<(), ImgError> {
+        self.commit_following(child, parent, &mut Follow::not())
+            .await
+    }
+
+    /// As [`Img::commit`], followed. What lies between the two goes down with `child`.
+    pub async fn commit_following(
+        &self,
+        child: &Path,
+        parent: &Path,
+        follow: &mut Follow<'_>,
+    ) -> Result<(), ImgError> {
         open_image(child)?;
         open_image(parent)?;
         self.name_formats(child).await?;
         let below = parent.to_string_lossy();
-        let arguments = ["-q", "-f", "qcow2", "-d", "-b", &below];
-        self.run("commit", child, &arguments, None, LONG).await?;
+        let arguments = ["-p", "-f", "qcow2", "-d", "-b", &below];
+        self.run_followed("commit", child, &arguments, follow)
+            .await?;
         make_durable(parent).await
+    }
+
+    /// Runs what moves much data, telling how far it is, until it ends or is stopped.
+    async fn run_followed(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        arguments: &[&str],
+        follow: &mut Follow<'_>,
+    ) -> Result<(), ImgError> {
+        let not_runnable = |cause| ImgError::NotRunnable { cause };
+        let mut child = self
+            .command(operation, path, arguments, None)
+            .spawn()
+            .map_err(not_runnable)?;
+        let (output, errors) = (child.stdout.take(), child.stderr.take());
+        let finish = async {
+            let told = tell(output, &mut follow.progress);
+            let (told, errors) = tokio::join!(told, read(errors, MAX_ERRORS));
+            told?;
+            errors
+        };
+        let errors = tokio::select! {
+            errors = finish => errors.map_err(not_runnable)?,
+            () = &mut follow.stop => {
+                // Gone when this returns, so that its files are free.
+                child.kill().await.map_err(not_runnable)?;
+                return Err(ImgError::Stopped { operation, path: path.into() });
+            }
+        };
+        let status = child.wait().await.map_err(not_runnable)?;
+        if status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&errors);
+        let said = said.trim().trim_start_matches("qemu-img: ").to_owned();
+        Err(refusal(operation, path, said))
+    }
+
+    fn command(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        arguments: &[&str],
+        last: Option<&str>,
+    ) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(&self.program);
+        command
+            .arg(operation)
+            .args(arguments)
+            .arg(path)
+            .args(last)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
     }
 
     async fn run(
@@ -352,16 +458,8 @@ impl Img {
         patience: Duration,
     ) -> Result<(Option<i32>, Vec<u8>, String), ImgError> {
         let not_runnable = |cause| ImgError::NotRunnable { cause };
-        let mut child = tokio::process::Command::new(&self.program)
-            .arg(operation)
-            .args(arguments)
-            .arg(path)
-            .args(last)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
+        let mut child = self
+            .command(operation, path, arguments, last)
             .spawn()
             .map_err(not_runnable)?;
         let (output, errors) = (child.stdout.take(), child.stderr.take());
@@ -383,6 +481,44 @@ impl Img {
         let said = said.trim().trim_start_matches("qemu-img: ").to_owned();
         Ok((status, output, said))
     }
+}
+
+/// Reads to the end, and tells what `(12.34/100%)` says in between.
+async fn tell(
+    from: Option<impl AsyncRead + Unpin>,
+    mut progress: impl FnMut(u32),
+) -> io::Result<()> {
+    let Some(mut from) = from else {
+        return Ok(());
+    };
+    let mut chunk = [0; 512];
+    let mut text = String::new();
+    loop {
+        let read = from.read(&mut chunk).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        text.push_str(&String::from_utf8_lossy(
+            chunk.get(..read).unwrap_or_default(),
+        ));
+        if let Some(done) = last_share(&text) {
+            progress(done);
+        }
+        // What is not complete yet is at most one number long.
+        let cut = text.len().saturating_sub(32);
+        let cut = (cut..=text.len()).find(|at| text.is_char_boundary(*at));
+        text.drain(..cut.unwrap_or(0));
+    }
+}
+
+/// The last share in a text like `    (12.34/100%)\r`, in parts of ten thousand.
+fn last_share(text: &str) -> Option<u32> {
+    let (before, _) = text.rsplit_once("/100%)")?;
+    let (_, number) = before.rsplit_once('(')?;
+    let (whole, part) = number.trim().split_once('.')?;
+    let part: u32 = part.get(..2)?.parse().ok()?;
+    let whole: u32 = whole.parse().ok()?;
+    Some(whole.checked_mul(100)?.checked_add(part)?.min(10_000))
 }
 
 async fn read(from: Option<impl AsyncRead + Unpin>, limit: u64) -> io::Result<Vec<u8>> {
@@ -600,6 +736,24 @@ mod tests {
         ));
         assert!(matches!(detect(dir.path()), Err(ImgError::NotAFile { .. })));
         assert!(matches!(detect(Path::new("x.vhd")), Err(ImgError::Path(_))));
+    }
+
+    #[test]
+    fn the_last_share_that_is_told_counts() {
+        assert_eq!(
+            last_share("    (0.00/100%)\r    (12.34/100%)\r   (13"),
+            Some(1234)
+        );
+        assert_eq!(last_share("(100.00/100%)\rImage committed."), Some(10_000));
+        for text in [
+            "",
+            "/100%)",
+            "(1/100%)",
+            "(9999999999.00/100%)",
+            "(1.é/100%)",
+        ] {
+            assert_eq!(last_share(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod raw;
 pub mod receiver;
 pub mod spec;
 pub mod stall;
+pub mod throttle;
 
 pub use installation::Installation;
 pub use process::Process;

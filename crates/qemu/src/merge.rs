@@ -7,18 +7,27 @@
 //! as it was, and correct the name of the backing file in the header of the layer above. The node
 //! that has left the chain is then closed with [`Process::remove_node`], and its file may go.
 //!
+//! While the guest works, [`Merge::follow`] keeps the job from making its writes slow.
+//!
 //! QEMU forgets a job when it ends: one that ended while nobody was connected is not found with
 //! [`Process::adopt_merge`], and the chain ([`Process::block_devices`]) says what has become of it.
 //! (It could be kept until it is dismissed, but QEMU 10.0 crashes when it is asked for its block
 //! nodes while an ended `block-stream` job is kept.)
 
+use crate::command_line::block_node;
 use crate::process::{Process, lacking};
 use crate::qmp::{Event, QmpError, Recorder};
-use crate::spec::Id;
+use crate::spec::{Id, Layer};
+use crate::throttle::Throttle;
 use serde_json::{Value, json};
 use std::time::Duration;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How often the speed of a merge is reconsidered, and told how far it is.
+const FOLLOW_EVERY: Duration = Duration::from_millis(200);
+/// An ended job is looked for less and less often.
+const LOOK_SELDOM: Duration = Duration::from_millis(200);
 
 /// A merge under way in QEMU. Dropping it leaves the job running.
 pub struct Merge {
@@ -97,6 +106,49 @@ impl Process {
         self.start_merge(job, "block-commit", arguments).await
     }
 
+    /// As [`Process::commit`], of a `child` that is frozen. The header above goes on to name
+    /// `child`'s file, which `parent`'s is to replace; see [`Process::put_in_place`].
+    pub async fn commit_frozen(
+        &self,
+        job: &Id,
+        active: &Id,
+        child: &Layer,
+        parent: &Id,
+    ) -> Result<Merge, MergeError> {
+        let arguments = json!({
+            "job-id": job.as_str(), "device": active.as_str(),
+            "top-node": child.node.as_str(), "base-node": parent.as_str(),
+            "auto-finalize": true, "auto-dismiss": true,
+            "backing-file": child.path.to_string_lossy(),
+        });
+        self.start_merge(job, "block-commit", arguments).await
+    }
+
+    /// For `old <- above`, both frozen or `above` active (`active`): opens `new`, a file with the
+    /// same content as `old`'s, on the same node below, and lets `above` stand on it. `old` is
+    /// closed.
+    pub async fn put_in_place(
+        &self,
+        old: &Id,
+        new: &Layer,
+        below: &Id,
+        above: &Layer,
+        active: bool,
+    ) -> Result<(), QmpError> {
+        let mut node = block_node(new, true);
+        node["backing"] = json!(below.as_str());
+        self.qmp().execute("blockdev-add", node).await?;
+        let mut upper = block_node(above, !active);
+        upper["backing"] = json!(new.node.as_str());
+        let arguments = json!({"options": [upper]});
+        if let Err(cause) = self.qmp().execute("blockdev-reopen", arguments).await {
+            // The first error counts.
+            let _ = self.remove_node(&new.node).await;
+            return Err(cause);
+        }
+        self.remove_node(old).await
+    }
+
     /// A merge that was begun before, perhaps by another connection, by the name of its job.
     pub async fn adopt_merge(&self, job: &Id) -> Result<Option<Merge>, QmpError> {
         // Before looking, so that the end of what is found is not missed.
@@ -159,6 +211,47 @@ impl Merge {
             }))
     }
 
+    /// Waits for the end, as [`Merge::wait`], but tells how far it is, goes slower while the
+    /// guest's writes suffer, and stops when `stop` resolves: then the answer is
+    /// [`MergeError::Cancelled`], and the chain says whether it had just ended.
+    pub async fn follow(
+        &self,
+        mut progress: impl FnMut(MergeProgress),
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), MergeError> {
+        let mut throttle = Throttle::new(self.process.write_times().await?);
+        let mut ended = std::pin::pin!(self.ended());
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                end = &mut ended => return end,
+                () = &mut stop => {
+                    self.cancel().await?;
+                    return Err(MergeError::Cancelled);
+                }
+                () = tokio::time::sleep(FOLLOW_EVERY) => {}
+            }
+            // A job that has ended meanwhile is seen above.
+            let Ok(now) = self.progress().await else {
+                continue;
+            };
+            progress(now);
+            if let Some(speed) = throttle.next(self.process.write_times().await?) {
+                tracing::debug!(job = %self.job, speed, "the speed of a merge changes");
+                let arguments = json!({"device": self.job.as_str(), "speed": speed});
+                match self
+                    .process
+                    .qmp()
+                    .execute("block-job-set-speed", arguments)
+                    .await
+                {
+                    Err(QmpError::Refused { .. }) => {}
+                    other => drop(other?),
+                }
+            }
+        }
+    }
+
     /// Stops it and waits for that; the chain stays as it was. One that has just ended stays
     /// merged, which is no error: the chain shows which it was.
     pub async fn cancel(&self) -> Result<(), MergeError> {
@@ -182,6 +275,7 @@ impl Merge {
     async fn ended(&self) -> Result<(), MergeError> {
         let id = json!({"id": self.job.as_str()});
         let qmp = self.process.qmp();
+        let mut pause = LOOK_EVERY;
         loop {
             let job = find_job(&self.process, &self.job).await?;
             if let Some(end) = self.end()? {
@@ -207,7 +301,8 @@ impl Merge {
                     });
                 }
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2).min(LOOK_SELDOM);
         }
     }
 

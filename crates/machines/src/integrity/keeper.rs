@@ -264,10 +264,11 @@ impl Pace {
 
 /// Before a merge changes files of these layers: forgets their hashes. The files of hashes go
 /// first, so that a hash without its row is never older than its layer.
-pub(crate) async fn forget_for_merge(snapshots: PathBuf, layers: [LayerId; 2]) -> Vec<Change> {
+pub(crate) async fn forget_for_merge(snapshots: PathBuf, layers: Vec<LayerId>) -> Vec<Change> {
+    let changes = layers.iter().map(|id| Change::DeleteSums(*id)).collect();
     let deleted = blocking(move || sums::delete(&snapshots, &layers)).await;
     if let Err(cause) = deleted {
         tracing::warn!(%cause, "hashes of merged layers could not be deleted");
     }
-    layers.map(Change::DeleteSums).to_vec()
+    changes
 }

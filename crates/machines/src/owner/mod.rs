@@ -7,10 +7,12 @@
 mod aside;
 mod configure;
 mod destroy;
+pub(crate) mod fold;
 pub(crate) mod guest_watch;
 pub(crate) mod launch;
 mod memory;
 pub(crate) mod merge;
+pub(crate) mod merge_choice;
 pub(crate) mod record;
 pub(crate) mod snapshot_apply;
 mod snapshot_check;
@@ -18,6 +20,7 @@ pub(crate) mod snapshot_create;
 pub(crate) mod snapshot_remove;
 pub(crate) mod stall;
 pub(crate) mod state_verbs;
+mod tidy;
 pub mod transitions;
 pub(crate) mod work;
 
@@ -30,7 +33,7 @@ use crate::host::Host;
 use crate::ids::{DeviceId, JobId, MachineId, SnapshotId};
 use crate::integrity::{Depth, verify};
 use crate::jobs::{JobHandle, end_of};
-use crate::model::{Activity, Health, JobKind, State, Timestamp};
+use crate::model::{Activity, Health, JobKind, JobState, State, Timestamp};
 use crate::rehearsal;
 use crate::request::{
     Actor, GlobalChange, NewDevice, ResourceChange, SettingsChange, StateRequest,
@@ -125,8 +128,8 @@ enum Operation {
 /// The operation that has the machine.
 struct Running {
     what: &'static str,
-    /// Merges for tidiness have no job.
-    job: Option<JobHandle>,
+    job: JobHandle,
+    /// Asks it to give way, if it does.
     stop: Option<tokio::sync::watch::Sender<bool>>,
     task: JoinHandle<Box<Work>>,
 }
@@ -140,6 +143,10 @@ struct Owner {
     running: Option<Running>,
     /// Jobs that read its snapshots.
     asides: Vec<Aside>,
+    /// Merges that have given way to a request, and go on when that is done.
+    waiting: Option<JobHandle>,
+    /// Merges failed, or were cancelled: they are not begun again before something else was done.
+    left: bool,
 }
 
 /// Starts the owner of a machine and answers the way to it.
@@ -153,6 +160,8 @@ pub(crate) fn spawn(work: Work) -> (mpsc::Sender<Message>, JoinHandle<()>) {
         work: Some(Box::new(work)),
         running: None,
         asides: Vec::new(),
+        waiting: None,
+        left: false,
     };
     owner.tidy();
     (sender, tokio::spawn(owner.run()))
@@ -162,6 +171,8 @@ enum Next {
     Message(Option<Message>),
     Finished(Result<Box<Work>, tokio::task::JoinError>),
     Guest(Happening),
+    /// The merges that wait are wanted no more.
+    Unwanted(JobHandle),
 }
 
 impl Owner {
@@ -175,6 +186,9 @@ impl Owner {
                 Next::Message(None) => {
                     // The service closes: what runs is brought to its end, nothing new begins.
                     if let Some(running) = self.running.take() {
+                        if let Some(stop) = &running.stop {
+                            stop.send_replace(true);
+                        }
                         let _ = running.task.await;
                     }
                     for aside in self.asides.drain(..) {
@@ -189,6 +203,7 @@ impl Owner {
                     }
                 }
                 Next::Guest(happening) => self.guest(happening).await,
+                Next::Unwanted(job) => self.forget_waiting(job).await,
             }
             if self.work.as_ref().is_some_and(|w| w.gone) {
                 return;
@@ -201,12 +216,14 @@ impl Owner {
             inbox,
             work,
             running,
+            waiting,
             ..
         } = self;
         tokio::select! {
             biased;
             outcome = finished(running) => Next::Finished(outcome),
             message = inbox.recv() => Next::Message(message),
+            job = unwanted(waiting) => Next::Unwanted(job),
             happening = guest_watch::next(work.as_deref_mut()) => Next::Guest(happening),
         }
     }
@@ -226,13 +243,14 @@ impl Owner {
         let end = work.ended.take();
         if work.unsettled {
             self.give_up(&work);
-            if let (Some(Running { job: Some(job), .. }), Some((state, at))) = (running, end) {
+            if let (Some(Running { job, .. }), Some((state, at))) = (running, end) {
                 job.end(state, at);
             }
             return false;
         }
-        // A merge for tidiness that broke off would break off again.
-        let tidied = running.as_ref().is_some_and(|r| r.job.is_none());
+        let Some(Running { job, stop, .. }) = running else {
+            return false;
+        };
         work.shown = Default::default();
         let gone = work.gone;
         if !gone {
@@ -240,22 +258,44 @@ impl Owner {
             work.publish();
         }
         // Memory that is only just being filled has not been split.
-        let fresh = |r: &Running| {
-            r.job
-                .as_ref()
-                .is_some_and(|j| j.job().kind == JobKind::Start)
-        };
-        if !gone && !running.as_ref().is_some_and(fresh) {
+        if !gone && stop.is_none() && job.job().kind != JobKind::Start {
             memory::heal(&work).await;
         }
+        let lives = work.guest.is_some();
         self.work = Some(work);
-        if !gone && !tidied {
+        // What gives way are merges.
+        let gave_way = stop.is_some() && end.is_none();
+        self.left = stop.is_some() && end.as_ref().is_some_and(|(s, _)| *s != JobState::Completed);
+        if gave_way {
+            self.waiting = Some(job.clone());
+        }
+        if gone && let Some(job) = self.waiting.take() {
+            self.forget_waiting(job).await;
+        }
+        // If they gave way to the guest, its watch comes first.
+        if !gave_way || !lives {
             self.tidy();
         }
-        if let (Some(Running { job: Some(job), .. }), Some((state, at))) = (running, end) {
+        if let Some((state, at)) = end {
             job.end(state, at);
         }
         !gone
+    }
+
+    /// Ends the job of merges that are not going to be done.
+    async fn forget_waiting(&mut self, job: JobHandle) {
+        self.waiting = None;
+        self.left = true;
+        let (end, now) = (end_of(&Err(Error::Cancelled)), Timestamp::now());
+        if let Err(cause) = self
+            .host
+            .catalog
+            .commit(vec![job.ended_row(&end, now)])
+            .await
+        {
+            tracing::error!(%cause, "the end of a merge could not be recorded");
+        }
+        job.end(end, now);
     }
 
     /// Shows that nobody looks after the machine until the service starts again.
@@ -272,8 +312,11 @@ impl Owner {
 
     async fn guest(&mut self, happening: Happening) {
         if let Some(work) = &mut self.work {
+            let lived = work.guest.is_some();
             guest_watch::handle(work, happening).await;
             work.publish();
+            // Without a guest, more can be merged.
+            self.left = self.left && lived == work.guest.is_some();
         }
         self.tidy();
     }
@@ -291,6 +334,7 @@ impl Owner {
         };
         // Nobody may be waiting any more; what was done is done.
         let _ = message.reply.send(answer);
+        self.tidy();
     }
 
     /// The refusal while an operation runs: by the state shown, if that decides it.
@@ -430,41 +474,50 @@ impl Owner {
         let id = job.id();
         self.running = Some(Running {
             what: phrase(kind),
-            job: Some(job.clone()),
+            job: job.clone(),
             stop: None,
             task: tokio::spawn(perform(work, job, operation)),
         });
         Ok(Answer::Job(id))
     }
 
-    /// Merges what a removal could not merge because the guest ran.
+    /// Begins to merge what can be merged, or goes on with it.
     fn tidy(&mut self) {
         let Some(work) = &self.work else {
             return;
         };
-        let idle = work.guest.is_none() && !work.gone && self.running.is_none();
         let held = self.asides.iter().any(|a| a.holds_layers && !a.has_ended());
-        if !idle || held || merge::next(&work.record, false).is_none() {
+        let idle = !held && !work.gone && self.running.is_none() && !self.left;
+        // Merges that wait are gone on with even if nothing is left to merge: their job must end.
+        if !idle || (self.waiting.is_none() && !tidy::wanted(work)) {
             return;
         }
         let Some(mut work) = self.work.take() else {
             return;
         };
+        let job = self.waiting.take().unwrap_or_else(|| {
+            let nobody = Actor {
+                user: String::new(),
+                peer: "local".into(),
+            };
+            let (jobs, machine) = (&work.host.jobs, work.record.id);
+            jobs.begin(JobKind::MergeDisks, machine, None, &nobody)
+        });
         // Shown at once: who sees a job end sees what follows from it.
         work.show_activity(Some(Activity::MergingDisks));
         let (stop, asked) = tokio::sync::watch::channel(false);
         self.running = Some(Running {
-            what: phrase_of_merge(),
-            job: None,
+            what: phrase(JobKind::MergeDisks),
+            job: job.clone(),
             stop: Some(stop),
             task: tokio::spawn(async move {
-                tidy_up(&mut work, &asked).await;
+                tidy::merge_all(&mut work, &job, asked).await;
                 work
             }),
         });
     }
 
-    /// A request goes before tidiness: waits for the merge that is under way, not for the next.
+    /// A request goes before tidiness: the merge that is under way stops at once.
     async fn stop_tidying(&mut self) {
         let Some(Running {
             stop: Some(stop), ..
@@ -476,13 +529,31 @@ impl Owner {
         let ended = tokio::time::timeout(TIDY_PATIENCE, finished(&mut self.running)).await;
         if let Ok(outcome) = ended {
             // Without starting to tidy again: the request comes first.
-            self.running = None;
-            if let Ok(mut work) = outcome {
+            let running = self.running.take();
+            if let (Ok(mut work), Some(Running { job, .. })) = (outcome, running) {
+                match work.ended.take() {
+                    Some((state, at)) => {
+                        self.left = state != JobState::Completed;
+                        job.end(state, at);
+                    }
+                    None => self.waiting = Some(job),
+                }
                 work.shown = Default::default();
                 work.publish();
                 self.work = Some(work);
             }
         }
+    }
+}
+
+/// Resolves when merges that wait are cancelled.
+async fn unwanted(waiting: &Option<JobHandle>) -> JobHandle {
+    match waiting {
+        Some(job) => {
+            job.wait_cancelled().await;
+            job.clone()
+        }
+        None => std::future::pending().await,
     }
 }
 
@@ -514,7 +585,8 @@ async fn perform(mut work: Box<Work>, job: JobHandle, operation: Operation) -> B
             | JobKind::RemoveSnapshot
             | JobKind::RemoveSnapshotTree
             | JobKind::VerifySnapshot
-            | JobKind::RehearseSnapshot => Err(Error::ServiceStopping),
+            | JobKind::RehearseSnapshot
+            | JobKind::MergeDisks => Err(Error::ServiceStopping),
         },
     };
     if let Err(cause) = &outcome {
@@ -533,24 +605,6 @@ async fn perform(mut work: Box<Work>, job: JobHandle, operation: Operation) -> B
         work.ended = Some((end, now));
     }
     work
-}
-
-async fn tidy_up(work: &mut Work, stop: &tokio::sync::watch::Receiver<bool>) {
-    let saga = JobId::new();
-    while !*stop.borrow() {
-        let Some(plan) = merge::next(&work.record, false) else {
-            break;
-        };
-        if let Err(cause) = merge::run(work, saga, &plan).await {
-            tracing::warn!(%cause, machine = %work.record.id, "disk layers are left unmerged");
-            break;
-        }
-    }
-    let ended = vec![Change::DeleteJournal(saga)];
-    if let Err(cause) = work.host.catalog.commit(ended.clone()).await {
-        tracing::error!(%cause, "the end of a merge could not be recorded");
-        work.overdue.extend(ended);
-    }
 }
 
 fn known(work: &Work, id: SnapshotId) -> Result<(), Error> {
@@ -590,10 +644,6 @@ fn takes_layers(request: &Request) -> bool {
     )
 }
 
-fn phrase_of_merge() -> &'static str {
-    "disk layers are being merged"
-}
-
 fn phrase(kind: JobKind) -> &'static str {
     match kind {
         JobKind::Start => "it is being started",
@@ -610,5 +660,6 @@ fn phrase(kind: JobKind) -> &'static str {
         JobKind::RemoveSnapshot | JobKind::RemoveSnapshotTree => "snapshots are being removed",
         JobKind::VerifySnapshot => "a snapshot is being verified",
         JobKind::RehearseSnapshot => "a snapshot is being rehearsed",
+        JobKind::MergeDisks => "disk layers are being merged",
     }
 }

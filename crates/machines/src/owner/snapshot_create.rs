@@ -4,9 +4,10 @@
 //! The order while the machine runs is what makes the instant one: stop; switch all disks; start
 //! sending memory; wait until memory is captured; go on. Nothing in between waits for a disk.
 
-use super::merge;
+use super::fold;
 use super::record::{Record, layers_of};
 use super::stall;
+use super::tidy;
 use super::work::{Work, blocking, node, qemu_layer};
 use crate::catalog::{Change, DurableState, Image, Layer, SnapshotRow};
 use crate::error::Error;
@@ -44,6 +45,8 @@ pub(super) const SLACK: u64 = 64 << 20;
 pub(crate) async fn create(work: &mut Work, job: &JobHandle) -> Result<(), Error> {
     let begun = Instant::now();
     check(work).await?;
+    job.set_cancellable(true);
+    tidy::shorten(work, job).await?;
     let mut plan = plan(work);
     work.show_activity(Some(Activity::CreatingSnapshot));
     work.begin(job, "create.intent", &Plan::Create(plan.clone()))
@@ -679,7 +682,7 @@ async fn take_layers_back(
         *plan = intent;
     }
     if plan.memory.is_some() && plan.freezing {
-        return merge::fold_new_layers(work, saga, plan).await;
+        return fold::fold_new_layers(work, saga, plan).await;
     }
     if let Ok(process) = work.process() {
         for new in &plan.layers {

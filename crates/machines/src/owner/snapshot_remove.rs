@@ -1,12 +1,11 @@
 //! Removing snapshots. The rows go first, in one commit; files that nothing refers to any more are
-//! deleted afterwards, and layers that only stand between others are merged.
+//! deleted afterwards. Layers that then only stand between others are merged by a job of its own.
 
-use super::merge;
 use super::record::Garbage;
 use super::work::{Work, blocking};
 use crate::error::Error;
 use crate::files;
-use crate::ids::{JobId, SnapshotId};
+use crate::ids::SnapshotId;
 use crate::jobs::JobHandle;
 use crate::manifest::Manifest;
 use crate::model::{Activity, Snapshot};
@@ -35,8 +34,6 @@ pub(crate) async fn remove(
         tracing::error!(%cause, "files of removed snapshots could not be deleted");
     }
     work.reach("remove.swept");
-    work.show_activity(Some(Activity::MergingDisks));
-    merge_all(work, job.id()).await;
     work.shown.activity = None;
     let same = work.record.clone();
     work.finish(same, job).await?;
@@ -48,20 +45,6 @@ pub(crate) async fn remove(
 pub(crate) async fn clean_up(work: &mut Work, sweep: &Sweep) -> Result<(), Error> {
     work.sweep(sweep).await?;
     rewrite_manifests(work).await
-}
-
-/// Merges until there is nothing to merge, or a merge fails: then the chain stays as it is.
-pub(crate) async fn merge_all(work: &mut Work, saga: JobId) {
-    loop {
-        let running = work.guest.is_some();
-        let Some(plan) = merge::next(&work.record, running) else {
-            return;
-        };
-        if let Err(cause) = merge::run(work, saga, &plan).await {
-            tracing::warn!(%cause, machine = %work.record.id, "disk layers are left unmerged");
-            return;
-        }
-    }
 }
 
 /// The record without these snapshots, and their files.

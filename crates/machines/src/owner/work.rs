@@ -11,7 +11,7 @@ use crate::ids::{JobId, LayerId};
 use crate::integrity::keeper;
 use crate::jobs::JobHandle;
 use crate::model::{Activity, JobState, State, Timestamp};
-use crate::saga::{Plan, Sweep};
+use crate::saga::{MergeKind, Plan, Sweep};
 use qemu::qmp::Event;
 use qemu::spec::Id;
 use std::sync::Arc;
@@ -174,9 +174,14 @@ impl Work {
     pub async fn step(&self, saga: JobId, step: &'static str, plan: &Plan) -> Result<(), Error> {
         let mut changes = vec![Change::PutJournal(plan.row(saga, self.record.id, step)?)];
         if let Plan::Merge(merge) = plan {
-            // The files of both are going to change.
+            // Their files are going to change, or to go.
             let snapshots = self.places().snapshots().to_owned();
-            let layers = [merge.lower, merge.upper];
+            let mut layers = vec![merge.upper];
+            if merge.kind != MergeKind::Skip {
+                let chain = self.record.chain(merge.upper).into_iter();
+                let run = chain.skip_while(|layer| layer.id != merge.lower);
+                layers.extend(run.map(|layer| layer.id));
+            }
             changes.extend(keeper::forget_for_merge(snapshots, layers).await);
         }
         self.host.catalog.commit(changes).await?;

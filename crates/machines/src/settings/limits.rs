@@ -15,7 +15,7 @@ pub(crate) const LONGEST_NOTES: usize = 64 * 1024;
 /// The longest SMBIOS string, in bytes.
 pub(crate) const LONGEST_SMBIOS_TEXT: usize = 64;
 /// The most snapshots of a machine.
-pub(crate) const MOST_SNAPSHOTS: usize = 50;
+pub(crate) const MOST_SNAPSHOTS: usize = 100;
 /// Slots of an IDE controller.
 pub(crate) const IDE_SLOTS: u32 = 2;
 /// Slots of a SCSI controller.

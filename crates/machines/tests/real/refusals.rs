@@ -430,16 +430,16 @@ fn first_image(machine: &Machine) -> DeviceId {
 }
 
 #[tokio::test]
-async fn the_fifty_first_snapshot() {
+async fn the_hundred_and_first_snapshot() {
     let site = Site::new();
     let machines = site.open().await;
     let id = define(&machines, "many").await;
-    for _ in 0..50 {
+    for _ in 0..100 {
         snapshot(&machines, id).await;
     }
     refused!(
         machines.create_snapshot(&actor(), id).await,
-        Error::TooManySnapshots { limit: 50 }
+        Error::TooManySnapshots { limit: 100 }
     );
     let root = machines.machine(id).unwrap().snapshots[0].id;
     let job = machines.remove_snapshot_tree(&actor(), root).await.unwrap();

@@ -363,7 +363,18 @@ pub async fn apply(machines: &Machines, id: MachineId, snapshot: SnapshotId) {
 
 pub async fn remove(machines: &Machines, snapshot: SnapshotId) {
     let job = machines.remove_snapshot(&actor(), snapshot).await.unwrap();
-    completed(machines, job).await;
+    let machine = completed(machines, job).await.machine;
+    merged(machines, machine).await;
+}
+
+/// Waits until merges that follow from what was done have ended.
+pub async fn merged(machines: &Machines, id: MachineId) {
+    eventually("merges have ended", || async {
+        let idle = machines.machine(id).is_none_or(|m| m.activity.is_none());
+        let ended = machines.jobs_of(id).iter().all(|j| j.finished.is_some());
+        (idle && ended).then_some(())
+    })
+    .await;
 }
 
 pub fn state(machines: &Machines, id: MachineId) -> State {

@@ -203,6 +203,7 @@ async fn removing_reparents_merges_and_changes_nothing_the_guest_sees() {
         (machine.activity.is_none() && layer_files(&site, id) == 6).then_some(())
     })
     .await;
+    merged(&machines, id).await;
     sound(&machines).await;
     // The one that is left still shows its instant.
     apply(&machines, id, taken[2]).await;
@@ -223,6 +224,7 @@ async fn removing_reparents_merges_and_changes_nothing_the_guest_sees() {
         (layer_files(&site, id) == 0).then_some(())
     })
     .await;
+    merged(&machines, id).await;
     assert_eq!(connections(&machines, id), before);
     sound(&machines).await;
     bring(&machines, id, Ask::Run).await;

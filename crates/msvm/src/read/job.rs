@@ -26,6 +26,7 @@ pub(crate) const fn description(kind: JobKind) -> &'static str {
         JobKind::RemoveSnapshotTree => "Deleting Snapshot Tree",
         JobKind::VerifySnapshot => "Verifying Snapshot",
         JobKind::RehearseSnapshot => "Rehearsing Snapshot",
+        JobKind::MergeDisks => "Merging Virtual Disk",
     }
 }
 
@@ -53,6 +54,7 @@ pub(crate) const fn failure(state: &JobState) -> Option<&JobError> {
 fn status(job: &Job) -> String {
     let (undone, done) = match job.kind {
         JobKind::VerifySnapshot | JobKind::RehearseSnapshot => ("nothing was changed", "read"),
+        JobKind::MergeDisks => ("what had been merged stays merged", "written"),
         _ => ("everything was undone", "written"),
     };
     let mut text = match &job.state {
@@ -65,11 +67,25 @@ fn status(job: &Job) -> String {
     if expected > 0 {
         text.push_str(&format!(" {written} of {expected} bytes {done}."));
     }
+    if let Some(left) = time_left(job) {
+        text.push_str(&format!(" About {} s left.", left.as_secs().max(1)));
+    }
     if let Some(pause) = job.pause {
         let millis = pause.as_secs_f64() * 1000.0;
         text.push_str(&format!(" The guest stood still for {millis:.3} ms."));
     }
     text
+}
+
+/// How long a running job may take still, if it goes on as it has gone so far.
+fn time_left(job: &Job) -> Option<Duration> {
+    let (written, expected) = job.bytes;
+    if job.finished.is_some() || written == 0 || expected <= written {
+        return None;
+    }
+    let elapsed = micros_between(job.created, now());
+    let left = u128::from(elapsed) * u128::from(expected - written) / u128::from(written);
+    Some(Duration::from_micros(u64::try_from(left).ok()?))
 }
 
 impl Host {

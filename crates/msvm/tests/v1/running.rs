@@ -277,10 +277,10 @@ async fn a_busy_machine_is_in_use() {
 }
 
 #[tokio::test]
-async fn a_machine_has_at_most_fifty_snapshots() {
+async fn a_machine_has_at_most_a_hundred_snapshots() {
     let fixture = Fixture::new().await;
     let machine = fixture.define("web01").await;
-    for _ in 0..50 {
+    for _ in 0..100 {
         let answer = fixture.create_snapshot(&machine).await;
         fixture.finished(&answer.path("Job")).await;
     }

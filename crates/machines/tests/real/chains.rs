@@ -1,0 +1,201 @@
+//! Chains of layers stay short, merges are jobs that give way and can be cancelled, and whatever is
+//! merged or skipped, every snapshot shows its instant.
+
+use crate::crashes::die;
+use crate::site::*;
+use machines::model::{Job, JobKind, JobState, State};
+use machines::request::StateRequest as Ask;
+use machines::{MachineId, Machines};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The most files that an active disk may stand on.
+const MOST: usize = 16;
+
+/// The files of a chain, the newest first.
+fn chain_of(top: &Path) -> Vec<PathBuf> {
+    let output = std::process::Command::new("qemu-img")
+        .args(["info", "-U", "--backing-chain", "--output=json"])
+        .arg(top)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let chain: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let names = chain.as_array().unwrap().iter();
+    names
+        .map(|image| PathBuf::from(image["filename"].as_str().unwrap()))
+        .collect()
+}
+
+fn disks(machines: &Machines, id: MachineId) -> Vec<PathBuf> {
+    let machine = machines.machine(id).unwrap();
+    let images = of_kind(&machine, machines::model::DeviceKind::HardDiskImage);
+    images
+        .iter()
+        .map(|d| PathBuf::from(&d.connection[0]))
+        .collect()
+}
+
+fn deepest(machines: &Machines, id: MachineId) -> usize {
+    let depths = disks(machines, id).into_iter().map(|d| chain_of(&d).len());
+    depths.max().unwrap()
+}
+
+fn merges(machines: &Machines, id: MachineId) -> Vec<Arc<Job>> {
+    let jobs = machines.jobs_of(id).into_iter();
+    jobs.filter(|j| j.kind == JobKind::MergeDisks).collect()
+}
+
+/// Snapshots come faster than chains can be shortened in between.
+#[tokio::test]
+async fn many_snapshots_in_a_row_leave_short_chains_and_whole_snapshots() {
+    let site = Site::new();
+    let machines = site.open().await;
+    let id = site.counter(&machines, "many").await;
+    bring(&machines, id, Ask::Run).await;
+    let mut taken = Vec::new();
+    for _ in 0..20 {
+        site.counts_on("many").await;
+        taken.push(snapshot(&machines, id).await);
+        let depth = deepest(&machines, id);
+        assert!(depth <= MOST, "{depth}");
+    }
+    merged(&machines, id).await;
+    assert!(deepest(&machines, id) < MOST - 2);
+    assert!(
+        merges(&machines, id)
+            .iter()
+            .all(|j| j.state == JobState::Completed)
+    );
+    sound(&machines).await;
+    bring(&machines, id, Ask::Pause).await;
+    let [a, one, two, b] = site.numbers(&machines, id).await;
+    assert!(b <= one.min(two) && one.max(two) <= a && a <= b + 1);
+    bring(&machines, id, Ask::TurnOff).await;
+    merged(&machines, id).await;
+    sound(&machines).await;
+    // Some of them, from both sides of a cut.
+    for place in [0, 10, 19] {
+        apply(&machines, id, taken[place]).await;
+        let depth = deepest(&machines, id);
+        assert!(depth <= MOST, "{depth}");
+        bring(&machines, id, Ask::Run).await;
+        bring(&machines, id, Ask::Pause).await;
+        let [a, one, two, b] = site.numbers(&machines, id).await;
+        assert!(b <= one.min(two) && one.max(two) <= a && a <= b + 1);
+        bring(&machines, id, Ask::TurnOff).await;
+    }
+    merged(&machines, id).await;
+    sound(&machines).await;
+}
+
+/// The service dies while a chain is cut short, running and off.
+#[tokio::test]
+async fn a_cut_that_breaks_off_is_made_again() {
+    let site = Site::new();
+    let machines = site.open().await;
+    let id = site.counter(&machines, "cut").await;
+    bring(&machines, id, Ask::Run).await;
+    for _ in 0..11 {
+        snapshot(&machines, id).await;
+    }
+    assert!(merges(&machines, id).is_empty());
+    machines.close().await;
+    drop(machines);
+    for point in ["remove.merge", "remove.pulled"] {
+        assert!(die(&site, &format!("create {id}"), point).await, "{point}");
+        let machines = site.open().await;
+        merged(&machines, id).await;
+        assert_eq!(state(&machines, id), State::Running);
+        assert!(deepest(&machines, id) <= 12);
+        sound(&machines).await;
+        site.counts_on("cut").await;
+        while deepest(&machines, id) < 12 {
+            snapshot(&machines, id).await;
+        }
+        machines.close().await;
+    }
+    let machines = site.open().await;
+    bring(&machines, id, Ask::TurnOff).await;
+    machines.close().await;
+    drop(machines);
+    assert!(die(&site, &format!("create {id}"), "remove.merged").await);
+    let machines = site.open().await;
+    merged(&machines, id).await;
+    assert!(deepest(&machines, id) <= 12);
+    sound(&machines).await;
+    let numbers: Vec<_> = disks(&machines, id)
+        .iter()
+        .map(|d| number_on_disk(d))
+        .collect();
+    assert!(numbers[1] > 0 && numbers[1].abs_diff(numbers[2]) <= 1);
+}
+
+/// Data on a disk of a machine that is off, so that merging it takes a while.
+fn fill(disk: &Path, mib: u64) {
+    let status = std::process::Command::new("qemu-io")
+        .args(["-f", "qcow2", "-c"])
+        .arg(format!("write -P 7 2M {mib}M"))
+        .arg(disk)
+        .stdout(std::process::Stdio::null())
+        .status();
+    assert!(status.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_merge_is_a_job_that_shows_how_far_it_is_and_is_cancelled_at_once() {
+    let site = Site::new();
+    let machines = site.open().await;
+    let id = site.counter(&machines, "job").await;
+    let big = site.data_disk("big.img");
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&big)
+        .unwrap()
+        .set_len(2 << 30)
+        .unwrap();
+    let parent = machines::DeviceId(IDE[1].into());
+    add_disk(&machines, id, parent, "0", &big).await;
+    let mut taken = vec![snapshot(&machines, id).await, snapshot(&machines, id).await];
+    let disk = disks(&machines, id)
+        .into_iter()
+        .find(|d| d.to_string_lossy().contains("big_"))
+        .unwrap();
+    fill(&disk, 600);
+    taken.push(snapshot(&machines, id).await);
+    bring(&machines, id, Ask::Run).await;
+    site.counts_on("job").await;
+    let job = machines.remove_snapshot(&actor(), taken[2]).await.unwrap();
+    completed(&machines, job).await;
+    let merge = eventually("it merges and says how far it is", || async {
+        let found = merges(&machines, id).pop()?;
+        (found.bytes.0 > 0 || found.finished.is_some()).then_some(found)
+    })
+    .await;
+    assert!(merge.bytes.1 > 500 << 20, "{merge:?}");
+    if merge.finished.is_none() {
+        let began = std::time::Instant::now();
+        let cancelled = machines.cancel(&actor(), merge.id).await;
+        let took = began.elapsed();
+        assert!(took.as_millis() < 1000, "{took:?}");
+        if cancelled.is_ok() {
+            let ended = machines.job(merge.id).unwrap();
+            assert!(matches!(ended.state, JobState::Cancelled(_)));
+        }
+    }
+    sound(&machines).await;
+    site.counts_on("job").await;
+    // It is taken up again after whatever comes next, and gives way to a snapshot.
+    taken.push(snapshot(&machines, id).await);
+    sound_in_the_end(&machines, id).await;
+    remove(&machines, taken[3]).await;
+    sound_in_the_end(&machines, id).await;
+    site.counts_on("job").await;
+    bring(&machines, id, Ask::TurnOff).await;
+    sound_in_the_end(&machines, id).await;
+}
+
+async fn sound_in_the_end(machines: &Machines, id: MachineId) {
+    merged(machines, id).await;
+    sound(machines).await;
+}
