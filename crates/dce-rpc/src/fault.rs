@@ -16,7 +16,7 @@ impl Fault {
     pub const SECURITY_PACKAGE: Fault = Fault(0x0000_0721);
     /// The interface has no such operation.
     pub const OPERATION_RANGE: Fault = Fault(0x1c01_0002);
-    /// The endpoint has no such interface.
+    /// The endpoint has no such interface, or the presentation context was not agreed on.
     pub const UNKNOWN_INTERFACE: Fault = Fault(0x1c01_0003);
     /// The client broke the protocol.
     pub const PROTOCOL_ERROR: Fault = Fault(0x1c01_000b);
@@ -28,10 +28,22 @@ impl Fault {
     pub const CONTEXT_MISMATCH: Fault = Fault(0x1c00_001a);
     /// The request is larger than the server takes.
     pub const REMOTE_NO_MEMORY: Fault = Fault(0x1c00_001b);
-    /// The presentation context was not agreed on.
-    pub const INVALID_PRESENTATION_CONTEXT: Fault = Fault(0x1c00_001c);
     /// The authentication level is not one that is served.
     pub const UNSUPPORTED_LEVEL: Fault = Fault(0x1c00_001d);
+}
+
+impl Fault {
+    /// Whether it tells, by itself, that nothing was done.
+    pub(crate) fn tells_that_nothing_was_done(self) -> bool {
+        matches!(
+            self,
+            Fault::OPERATION_RANGE
+                | Fault::UNKNOWN_INTERFACE
+                | Fault::SERVER_TOO_BUSY
+                | Fault::REMOTE_NO_MEMORY
+                | Fault::UNSUPPORTED_LEVEL
+        )
+    }
 }
 
 impl fmt::Display for Fault {
@@ -47,7 +59,6 @@ impl fmt::Display for Fault {
             Fault::CANCELLED => "the call was cancelled",
             Fault::CONTEXT_MISMATCH => "the handle is not valid",
             Fault::REMOTE_NO_MEMORY => "the request is too large",
-            Fault::INVALID_PRESENTATION_CONTEXT => "the presentation context was not agreed on",
             Fault::UNSUPPORTED_LEVEL => "the authentication level is not served",
             Fault(code) => return write!(f, "fault {code:#010x}"),
         };

@@ -515,7 +515,8 @@ pub fn response_start(hint: usize, context: u16) -> Vec<u8> {
 
 /// The body of a fault.
 pub fn fault(context: u16, fault: Fault) -> Vec<u8> {
-    let mut body = call_start(0, context);
+    // Windows gives the length of a PDU of this size as the hint, and clients want none to be zero.
+    let mut body = call_start(HEADER_LENGTH + 8, context);
     body.extend([0, 0]);
     body.extend(fault.0.to_le_bytes());
     body.extend([0; 4]);

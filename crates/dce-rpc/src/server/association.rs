@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What every peer must be able to take (C706 12.6.2).
-pub(super) const SMALLEST_FRAGMENT: u16 = 1432;
+/// What is sent to a client that says it takes less, as Windows does.
+pub(super) const SMALLEST_FRAGMENT: u16 = 2048;
 /// Bytes of a request from somebody who has not logged on.
 const ANONYMOUS_REQUEST: usize = 8 << 10;
 /// Security contexts on one connection, and orphaned calls that do not end it (MS-RPCE 2.2.2.14).
@@ -102,20 +102,31 @@ impl Association {
             PacketType::CO_CANCEL | PacketType::ORPHANED if self.bound => {
                 self.cancel(&mut fragment)
             }
-            _ => {
-                let fault = self.fault(fragment.header.call, 0, Fault::PROTOCOL_ERROR);
-                Received::Close(Duration::ZERO, fault)
+            PacketType::BIND => {
+                let nak = bind_nak(fragment.header.call, nak::NOT_SPECIFIED);
+                Received::Close(Duration::ZERO, nak)
             }
+            _ => self.broken(fragment.header.call),
         }
+    }
+
+    /// The client broke the protocol in the midst of a call.
+    fn broken(&self, call: u32) -> Received {
+        let fault = self.fault(call, 0, Fault::PROTOCOL_ERROR);
+        Received::Close(Duration::ZERO, fault)
+    }
+
+    /// The client broke the protocol while nothing was being done.
+    fn out_of_place(call: u32) -> Received {
+        let body = pdu::fault(0, Fault::PROTOCOL_ERROR);
+        let flags = flags::WHOLE | flags::DID_NOT_EXECUTE;
+        let fault = pdu::encode(PacketType::FAULT, flags, call, &body, None);
+        Received::Close(Duration::ZERO, fault)
     }
 
     async fn bind(&mut self, fragment: &Fragment) -> Received {
         let call = fragment.header.call;
-        let refuse = |delay, reason| {
-            let body = pdu::bind_nak(reason);
-            let pdu = pdu::encode(PacketType::BIND_NAK, flags::WHOLE, call, &body, None);
-            Received::Close(delay, pdu)
-        };
+        let refuse = |delay, reason| Received::Close(delay, bind_nak(call, reason));
         let Ok(bind) = fragment.bind() else {
             return refuse(Duration::ZERO, nak::NOT_SPECIFIED);
         };
@@ -123,7 +134,8 @@ impl Association {
         self.max_transmit = bind
             .max_receive
             .min(self.shared.limits.fragment)
-            .max(SMALLEST_FRAGMENT);
+            .max(SMALLEST_FRAGMENT)
+            & !7;
         if bind.group != 0 {
             self.group = bind.group;
         }
@@ -143,18 +155,22 @@ impl Association {
     async fn alter_context(&mut self, fragment: &Fragment) -> Received {
         let call = fragment.header.call;
         let Ok(bind) = fragment.bind() else {
-            let fault = self.fault(call, 0, Fault::PROTOCOL_ERROR);
-            return Received::Close(Duration::ZERO, fault);
+            return Self::out_of_place(call);
         };
-        let denied = |this: &Self| this.fault(call, 0, Fault::ACCESS_DENIED);
+        if bind.offers.is_empty() && fragment.trailer.is_none() {
+            return Self::out_of_place(call);
+        }
         let token = match self.authenticate(fragment).await {
             None => None,
-            Some((_, Progress::Unacceptable)) => {
-                return Received::Refused(Duration::ZERO, denied(self));
+            Some((_, Progress::Unacceptable)) => return Self::out_of_place(call),
+            Some((_, Progress::Refused(delay))) => {
+                return Received::Refused(delay, self.fault(call, 0, Fault::ACCESS_DENIED));
             }
-            Some((_, Progress::Refused(delay))) => return Received::Refused(delay, denied(self)),
             Some((trailer, Progress::Token(token))) => Some((trailer, token)),
-            Some((trailer, Progress::Established(token))) => token.map(|token| (trailer, token)),
+            // There is a trailer even if there is nothing to say, as Windows has it.
+            Some((trailer, Progress::Established(token))) => {
+                Some((trailer, token.unwrap_or_default()))
+            }
         };
         let kind = PacketType::ALTER_CONTEXT_RESPONSE;
         self.bind_answer(kind, fragment, &bind, String::new(), token)
@@ -209,7 +225,7 @@ impl Association {
     }
 
     fn answer(&mut self, offer: &Offer) -> Answer {
-        if let Some(features) = offer.transfers.iter().find_map(SyntaxId::features) {
+        if let Some(features) = offer.transfers.first().and_then(SyntaxId::features) {
             return Answer::features(features & FEATURES);
         }
         if !self.endpoint.offers(&offer.interface) {
@@ -230,8 +246,7 @@ impl Association {
     fn request(&mut self, fragment: &mut Fragment) -> Received {
         let call = fragment.header.call;
         let Ok(request) = fragment.request() else {
-            let fault = self.fault(call, 0, Fault::PROTOCOL_ERROR);
-            return Received::Close(Duration::ZERO, fault);
+            return self.broken(call);
         };
         let (caller, protection) = match self.securities.open(fragment, request.stub_start) {
             Ok(opened) => opened,
@@ -256,10 +271,7 @@ impl Association {
                 Ok(assembly)
             }
             (None, false) if self.refused_call == Some(call) => return Received::Nothing,
-            _ => {
-                let fault = self.fault(call, request.context, Fault::PROTOCOL_ERROR);
-                return Received::Close(Duration::ZERO, fault);
-            }
+            _ => return self.broken(call),
         };
         let added = assembly.and_then(|mut assembly| {
             let most = match assembly.caller.level {
@@ -292,7 +304,7 @@ impl Association {
         let interface = *self
             .contexts
             .get(&request.context)
-            .ok_or(Fault::INVALID_PRESENTATION_CONTEXT)?;
+            .ok_or(Fault::UNKNOWN_INTERFACE)?;
         let (target, required) = self.endpoint.target(&interface, request.object)?;
         if caller.level < required {
             return Err(Fault::ACCESS_DENIED);
@@ -346,20 +358,25 @@ impl Association {
         if let Err(Unprotected::Fatal(_)) = self.securities.open(fragment, pdu::HEADER_LENGTH) {
             return Received::Close(Duration::ZERO, None);
         }
+        let orphaned = fragment.header.packet_type == PacketType::ORPHANED;
         if self.assembly.as_ref().is_some_and(|it| it.call == call) {
-            self.assembly = None;
-            self.refused_call = Some(call);
+            // A client that has cancelled a call still waits for its end.
+            if orphaned {
+                self.assembly = None;
+                self.refused_call = Some(call);
+            }
             return Received::Nothing;
         }
-        Received::Cancelled {
-            orphaned: fragment.header.packet_type == PacketType::ORPHANED,
-        }
+        Received::Cancelled { orphaned }
     }
 
     /// A fault. Faults are not signed; clients expect that.
     pub(super) fn fault(&self, call: u32, context: u16, fault: Fault) -> Option<Vec<u8>> {
         let body = pdu::fault(context, fault);
-        let flags = flags::WHOLE | flags::DID_NOT_EXECUTE;
+        let flags = match fault.tells_that_nothing_was_done() {
+            true => flags::WHOLE | flags::DID_NOT_EXECUTE,
+            false => flags::WHOLE,
+        };
         pdu::encode(PacketType::FAULT, flags, call, &body, None)
     }
 
@@ -374,9 +391,7 @@ impl Association {
         let stub = match result {
             Ok(stub) => stub,
             Err(fault) => {
-                let body = pdu::fault(context, fault);
-                let pdu = pdu::encode(PacketType::FAULT, flags::WHOLE, call, &body, None);
-                return pdu.into_iter().collect();
+                return self.fault(call, context, fault).into_iter().collect();
             }
         };
         let stub_start = pdu::HEADER_LENGTH + 8;
@@ -425,4 +440,9 @@ impl Association {
             .protect(&mut pdu, pdu::HEADER_LENGTH + 8, &protection);
         Some(pdu)
     }
+}
+
+fn bind_nak(call: u32, reason: u16) -> Option<Vec<u8>> {
+    let body = pdu::bind_nak(reason);
+    pdu::encode(PacketType::BIND_NAK, flags::WHOLE, call, &body, None)
 }

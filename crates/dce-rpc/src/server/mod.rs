@@ -27,7 +27,7 @@ use uuid::Uuid;
 /// never exceeds `requests` and one fragment for each connection, whoever sends what.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes of a fragment in either direction, at least 1432. Logons may come in larger ones.
+    /// Bytes of a fragment in either direction, at least 2048. Logons may come in larger ones.
     pub fragment: u16,
     /// Bytes of one request's arguments.
     pub request: usize,
@@ -40,7 +40,7 @@ pub struct Limits {
     /// Presentation contexts of one connection.
     pub presentation_contexts: usize,
     /// Security contexts of one connection. Clients are known to make one for every interface they
-    /// use, over and over.
+    /// use, over and over; as many as Windows takes.
     pub security_contexts: usize,
     /// How long a connection may last on which nobody has logged on.
     pub logon_time: Duration,
@@ -63,7 +63,7 @@ impl Default for Limits {
             connections: 256,
             connections_of_peer: 128,
             presentation_contexts: 1024,
-            security_contexts: 2000,
+            security_contexts: 2049,
             logon_time: Duration::from_secs(30),
             fragment_time: Duration::from_secs(30),
             request_time: Duration::from_secs(60),

@@ -91,7 +91,7 @@ async fn a_second_bind_or_a_request_before_the_first_ends_the_connection() {
     client.receive().await.unwrap();
     client.send(&first).await.unwrap();
     let answer = client.receive().await.unwrap();
-    assert_eq!(answer.header.packet_type, PacketType::FAULT);
+    assert_eq!(answer.header.packet_type, PacketType::BIND_NAK);
     assert!(client.receive().await.is_err());
 
     let mut client = service.connect().await;

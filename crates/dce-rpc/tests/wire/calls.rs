@@ -103,6 +103,28 @@ async fn calls_are_cancelled_and_orphaned() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_cancelled_on_its_way_is_still_answered() {
+    let service = Service::start().await;
+    let mut client = service.log_on(&credentials(Level::Privacy)).await;
+    let pdus = client.request(0, None, ECHO, &[4; 9000]).unwrap();
+    client.send(&pdus[0]).await.unwrap();
+    let call = client.last_call();
+    let cancel = pdu::encode(PacketType::CO_CANCEL, flags::WHOLE, call, &[], None).unwrap();
+    client.send(&cancel).await.unwrap();
+    client.send(&pdus[1]).await.unwrap();
+    assert_eq!(client.result().await.unwrap(), [4; 9000]);
+
+    let pdus = client.request(0, None, ECHO, &[4; 9000]).unwrap();
+    client.send(&pdus[0]).await.unwrap();
+    let call = client.last_call();
+    let orphaned = pdu::encode(PacketType::ORPHANED, flags::WHOLE, call, &[], None).unwrap();
+    client.send(&orphaned).await.unwrap();
+    client.send(&pdus[1]).await.unwrap();
+    assert_eq!(client.call(0, None, ECHO, b"x").await.unwrap(), b"x");
+    assert_eq!(service.seen.calls(), 2);
+}
+
+#[tokio::test]
 async fn requests_may_be_sent_ahead() {
     let service = Service::start().await;
     let mut client = service.log_on(&credentials(Level::Privacy)).await;
