@@ -158,3 +158,19 @@ fn command_line(command: &Command) -> String {
         .collect::<Vec<_>>()
         .join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_takes_too_much_is_ended_and_others_give_their_output() {
+        let too_much = || Some("it is too slow".to_owned());
+        let error = limited(Command::new("sleep").arg("1000"), too_much).expect_err("ended");
+        assert!(error.to_string().contains("too slow"), "{error}");
+        let said = limited(Command::new("echo").arg("done"), || None).expect("it ends");
+        assert_eq!(said, "done\n");
+        let error = limited(&mut Command::new("false"), || None).expect_err("it fails");
+        assert!(error.to_string().contains("`false` failed"), "{error}");
+    }
+}

@@ -74,6 +74,10 @@ pub trait Contender {
     fn name(&self) -> &'static str;
     /// Starts the guest; returns when QEMU runs.
     fn start(&mut self, guest: &Guest) -> Outcome;
+    /// What it says of the memory that the guest runs on.
+    fn memory(&mut self) -> Option<String> {
+        None
+    }
     /// Takes a snapshot of memory, devices and all disks; returns when the user's command does.
     fn snapshot(&mut self, number: usize, limit: &Limit) -> Outcome;
     /// What it says of that.

@@ -104,6 +104,10 @@ impl<'a> Course<'a> {
     }
 
     fn all(&mut self, row: &mut Row) -> Outcome {
+        row.memory = self.contender.memory();
+        if let Some(memory) = &row.memory {
+            eprintln!("    memory: {memory}");
+        }
         self.let_run(1)?;
         self.heartbeat.longest_silence();
         self.let_run(WATCHED_SECONDS)?;

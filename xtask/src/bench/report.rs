@@ -36,6 +36,9 @@ pub fn table(results: &Results) -> String {
             }
         }
         for row in &case.rows {
+            if let Some(memory) = &row.memory {
+                text += &format!("\nmemory of {}: {memory}", row.contender);
+            }
             if let Some(failure) = &row.failure {
                 text += &format!("\n{} did not come to its end: {failure}", row.contender);
             }
@@ -136,6 +139,7 @@ pub mod samples {
         });
         Row {
             contender: contender.to_owned(),
+            memory: None,
             idle_silence_ms: 5.0,
             snapshots: snapshots.collect(),
             deletes_ms: vec![20.0],

@@ -34,6 +34,9 @@ pub struct Case {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Row {
     pub contender: String,
+    /// What it says of the memory that the guest ran on.
+    #[serde(default)]
+    pub memory: Option<String>,
     /// The longest silence of the guest while nothing is done to it, and how long that was watched.
     pub idle_silence_ms: f64,
     /// In a row, of the same guest.

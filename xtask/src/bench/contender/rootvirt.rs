@@ -143,6 +143,15 @@ impl Contender for Live {
         self.0.start_guest(guest)
     }
 
+    fn memory(&mut self) -> Option<String> {
+        memory_of(
+            &self
+                .0
+                .run(&["vm", "show", MACHINE, "--format", "json"])
+                .ok()?,
+        )
+    }
+
     fn snapshot(&mut self, number: usize, limit: &Limit) -> Outcome {
         let name = snapshot_name(number);
         self.0
@@ -241,6 +250,15 @@ fn claims_of(text: &str, name: &str) -> Result<Claims, Failure> {
     })
 }
 
+/// Reads what a machine's memory is made of, and why.
+fn memory_of(text: &str) -> Option<String> {
+    let shown: Value = serde_json::from_str(text).ok()?;
+    let machine = shown.get(0).unwrap_or(&shown);
+    let text = |key: &str| machine.get(key).and_then(Value::as_str);
+    let reason = text("memory_backing_reason").unwrap_or_default();
+    Some(format!("{}: {reason}", text("memory_backing")?))
+}
+
 /// A program may be running while it is replaced, so it is never written in place.
 fn write_program(file: &Path, text: &str) -> Outcome {
     let new = file.with_extension("new");
@@ -259,7 +277,7 @@ fn with_first(folder: &Path) -> OsString {
 
 #[cfg(test)]
 mod tests {
-    use super::claims_of;
+    use super::{claims_of, memory_of};
 
     #[test]
     fn what_a_snapshot_says_of_itself_is_read_from_the_list() {
@@ -270,5 +288,12 @@ mod tests {
         assert_eq!(claims.durable_ms, Some(760.0));
         assert_eq!(claims.stored_bytes, Some(628_097_024.0));
         assert!(claims_of(text, "s3").is_err());
+    }
+
+    #[test]
+    fn what_a_guest_runs_on_is_read_from_the_machine() {
+        let text = r#"[{"name":"bench","memory_backing":"hugetlb","memory_backing_reason":"There were."}]"#;
+        assert_eq!(memory_of(text).as_deref(), Some("hugetlb: There were."));
+        assert_eq!(memory_of("[]"), None);
     }
 }

@@ -46,6 +46,9 @@ fn part(results: &Results) -> String {
     for case in &results.cases {
         text += &format!("\n### {}\n\n{}", title(case), case_table(case));
         for row in &case.rows {
+            if let Some(memory) = &row.memory {
+                text += &format!("\nMemory of `{}`: {memory}\n", row.contender);
+            }
             if let Some(failure) = &row.failure {
                 let failure = failure.lines().next().unwrap_or_default();
                 text += &format!("\n`{}` did not come to its end: {failure}\n", row.contender);
