@@ -1,7 +1,7 @@
 //! The header of a memory image: what decodes encodes to the same bytes.
 #![no_main]
 
-use qemu::memory_image::{HEADER_LENGTH, Header};
+use memory_image::{HEADER_LENGTH, Header};
 
 libfuzzer_sys::fuzz_target!(|page: &[u8]| {
     // The fuzzer will not guess a checksum, so it gets the right one as well.

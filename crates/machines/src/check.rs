@@ -7,6 +7,7 @@ use crate::ids::MachineId;
 use crate::manifest::Manifest;
 use crate::opening::records_of;
 use crate::orphans::orphans_of;
+use crate::owner::images;
 use crate::owner::record::{Record, layers_of};
 use qemu::process::{ProcessError, RunState};
 use std::sync::Arc;
@@ -57,8 +58,9 @@ fn files_of(host: &Host, record: &Record) -> Vec<String> {
         }
     }
     for image in record.images.values().filter(|i| i.path.is_file()) {
-        if let Err(cause) = qemu::memory_image::MemoryImage::open(&image.path) {
-            found.push(cause.to_string());
+        match images::open_blocking(record, image) {
+            Ok(opened) => found.extend(images::differences(image, &opened)),
+            Err(cause) => found.push(cause.to_string()),
         }
     }
     for row in &record.snapshots {

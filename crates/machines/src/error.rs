@@ -213,6 +213,7 @@ pub enum QemuError {
     Process(#[from] qemu::process::ProcessError),
     Live(#[from] qemu::live::LiveError),
     Image(#[from] qemu::memory_image::ImageError),
+    Restore(#[from] qemu::memory_image::RestoreError),
     Receive(#[from] qemu::receiver::ReceiveError),
     Merge(#[from] qemu::merge::MergeError),
     Img(#[from] qemu::img::ImgError),

@@ -47,12 +47,21 @@ pub(crate) struct Manifest {
     /// Every layer that the snapshot's disks stand on.
     pub layers: Vec<Layer>,
     pub image: Option<Image>,
+    /// The images that it stands on, the nearest first.
+    #[serde(default)]
+    pub images_below: Vec<Image>,
 }
 
 impl Manifest {
     /// What the record says about a snapshot.
     pub fn of(record: &Record, row: &SnapshotRow) -> Manifest {
         let snapshot = &row.snapshot;
+        let mut images = row
+            .image
+            .map(|id| record.image_chain(id))
+            .into_iter()
+            .flatten();
+        let image = images.next().cloned();
         let mut layers = BTreeMap::new();
         for top in layers_of(&snapshot.settings) {
             for layer in record.chain(top) {
@@ -71,7 +80,8 @@ impl Manifest {
             body: SnapshotBody::of(snapshot),
             settings: snapshot.settings.as_ref().clone(),
             layers: layers.into_values().collect(),
-            image: row.image.and_then(|id| record.images.get(&id).cloned()),
+            image,
+            images_below: images.cloned().collect(),
         }
     }
 

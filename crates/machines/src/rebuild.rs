@@ -114,7 +114,7 @@ fn record_of(id: MachineId, manifests: &[(PathBuf, Manifest)]) -> Record {
         for layer in &manifest.layers {
             record.layers.insert(layer.id, layer.clone());
         }
-        if let Some(image) = &manifest.image {
+        for image in manifest.image.iter().chain(&manifest.images_below) {
             record.images.insert(image.id, image.clone());
         }
         record.snapshots.push(manifest.row(dir));

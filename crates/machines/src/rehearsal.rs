@@ -13,12 +13,12 @@ use crate::host::Host;
 use crate::ids::{LayerId, MachineId, SnapshotId};
 use crate::jobs::JobHandle;
 use crate::model::{DeviceKind, Settings, Timestamp};
+use crate::owner::images;
 use crate::owner::launch;
 use crate::owner::record::Record;
 use crate::owner::snapshot_create::with_layers;
 use crate::owner::work::{Work, blocking};
 use crate::saga::NewLayer;
-use qemu::memory_image::MemoryImage;
 use qemu::process::{Process, RunState};
 use qemu::qmp::Event;
 use qemu::spec::{Backing, Format, Start};
@@ -258,7 +258,7 @@ async fn run(
     host.crash.reach("rehearse.launched");
     job.percent(30);
     if let Some(image) = &plan.image {
-        load(&process, image).await?;
+        load(&process, &plan.record, image).await?;
     }
     report.loaded_micros = Some(micros(began));
     job.percent(60);
@@ -306,17 +306,10 @@ async fn make_files(host: &Host, plan: &Plan) -> Result<(), Error> {
 }
 
 /// Brings a snapshot's memory into a clone that waits for it.
-async fn load(process: &Process, image: &Image) -> Result<(), Error> {
-    let path = image.path.clone();
-    let opened = blocking(move || {
-        MemoryImage::open(&path).map_err(|cause| Error::DamagedImage {
-            path,
-            reason: cause.to_string(),
-        })
-    })
-    .await?;
-    opened
-        .restore_into(process, LOAD_PATIENCE)
+async fn load(process: &Process, record: &Record, image: &Image) -> Result<(), Error> {
+    let opened = images::open(record, image).await?;
+    process
+        .load_image(&opened, LOAD_PATIENCE)
         .await
         .map_err(Error::qemu("Restoring the saved state"))
 }

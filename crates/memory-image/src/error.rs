@@ -2,7 +2,7 @@
 
 use crate::header::{FORMAT_VERSION, ImageId};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is wrong with a header.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -108,4 +108,28 @@ pub enum ImageError {
     },
     #[error("Cancelled.")]
     Cancelled,
+}
+
+impl ImageError {
+    /// The file that something is wrong with: the image's, or one that it stands on.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            ImageError::Io { path, .. }
+            | ImageError::Header { path, .. }
+            | ImageError::WrongLength { path, .. }
+            | ImageError::DamagedSection { path, .. }
+            | ImageError::DamagedPage { path, .. }
+            | ImageError::DamagedGroup { path, .. }
+            | ImageError::DamagedPadding { path, .. }
+            | ImageError::Contradiction { path, .. }
+            | ImageError::MissingParent { path, .. }
+            | ImageError::WrongParent { path, .. }
+            | ImageError::WrongImage { path, .. }
+            | ImageError::TooDeep { path, .. }
+            | ImageError::NoMemory { path }
+            | ImageError::NoSuchPage { path, .. }
+            | ImageError::Stream { path, .. } => Some(path),
+            ImageError::Cancelled => None,
+        }
+    }
 }

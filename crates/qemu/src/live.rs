@@ -3,7 +3,8 @@
 //! The order is what makes memory, devices and disks show one instant:
 //!
 //! 1. make the overlays, [`Process::add_overlay`] each, listen with a
-//!    [`crate::receiver::Receiver`], [`Process::prepare_background_snapshot`], [`PauseWatch::new`]
+//!    [`crate::receiver::Receiver`], [`Process::prepare_background_snapshot`], [`Receiver::ready`],
+//!    [`PauseWatch::new`]
 //! 2. [`Process::stop`] (it flushes the disks)
 //! 3. [`Process::switch_overlays`], all disks in one transaction
 //! 4. [`Process::begin_background_snapshot`]
@@ -441,6 +442,7 @@ pub async fn capture(
     }
     let receiver = Receiver::listen(config)?;
     process.prepare_background_snapshot().await?;
+    receiver.ready().await?;
     let watch = PauseWatch::new(process.qmp());
     let was_running = process.status().await?.is_running();
     let switches: Vec<Switch> = disks

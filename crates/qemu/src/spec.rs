@@ -325,7 +325,7 @@ pub enum Start {
     Running,
     /// It stands before its first instruction until [`crate::Process::cont`].
     Paused,
-    /// It waits for a memory image (`MemoryImage::restore_into`).
+    /// It waits for a memory image (`Process::load_image`).
     Incoming,
 }
 

@@ -142,6 +142,9 @@ pub struct Image {
     pub path: PathBuf,
     /// Bytes it takes on disk.
     pub bytes: u64,
+    /// The image that it stands on: that one holds the pages that this one lacks.
+    #[serde(default)]
+    pub parent: Option<ImageId>,
 }
 
 /// A job, as stored.

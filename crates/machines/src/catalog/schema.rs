@@ -44,6 +44,7 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (snapshot, kind));
     CREATE TABLE measurements (seq INTEGER PRIMARY KEY, body TEXT NOT NULL);
 ",
+    "ALTER TABLE images ADD COLUMN parent TEXT;",
 ];
 
 /// Opens the database at `path`, safe against loss of power, with the newest schema.

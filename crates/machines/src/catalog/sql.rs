@@ -170,14 +170,15 @@ fn put_layer(db: &Connection, layer: &Layer) -> Result<(), CatalogError> {
 fn put_image(db: &Connection, image: &Image) -> Result<(), CatalogError> {
     run(
         db,
-        "INSERT INTO images (id, machine, path, bytes) VALUES (?1, ?2, ?3, ?4)
+        "INSERT INTO images (id, machine, path, bytes, parent) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (id) DO UPDATE SET machine = excluded.machine, path = excluded.path,
-            bytes = excluded.bytes",
+            bytes = excluded.bytes, parent = excluded.parent",
         params![
             image.id.to_string(),
             image.machine.to_string(),
             path_text("images", &image.path)?,
             i64::try_from(image.bytes).unwrap_or(i64::MAX),
+            image.parent.map(|id| id.to_string()),
         ],
     )
 }
@@ -240,13 +241,14 @@ pub(super) fn load(db: &Connection) -> Result<Contents, CatalogError> {
         images: rows(
             db,
             "images",
-            "SELECT id, machine, path, bytes FROM images",
+            "SELECT id, machine, path, bytes, parent FROM images",
             |r| {
                 Ok(Image {
                     id: parsed(r, "images", 0)?,
                     machine: parsed(r, "images", 1)?,
                     path: PathBuf::from(value::<String>(r, "images", 2)?),
                     bytes: u64::try_from(value::<i64>(r, "images", 3)?).unwrap_or(0),
+                    parent: parsed_or_null(r, "images", 4)?,
                 })
             },
         )?,

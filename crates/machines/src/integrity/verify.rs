@@ -18,11 +18,12 @@ use crate::manifest::Manifest;
 use crate::model::{Device, Settings, Timestamp};
 use crate::owner::record::Record;
 use crate::owner::work::blocking;
-use qemu::memory_image::{ImageError, MemoryImage};
+use qemu::memory_image::{self, ImageError, MemoryImage};
 use qemu::spec::Format;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -43,7 +44,10 @@ pub(crate) struct Subject {
     snapshot: SnapshotId,
     dir: PathBuf,
     manifest: Manifest,
-    image: Option<PathBuf>,
+    /// The memory image and those that it stands on.
+    images: Vec<PathBuf>,
+    /// Where all images of the machine lie.
+    image_paths: Arc<BTreeMap<memory_image::ImageId, PathBuf>>,
     layers: Vec<(FileRole, Layer, Option<PathBuf>)>,
     places: Places,
 }
@@ -77,12 +81,14 @@ impl Subject {
                 layers.push((role, (*layer).clone(), below));
             }
         }
-        let image = row.image.and_then(|id| record.images.get(&id));
+        let images = row.image.map(|id| record.image_chain(id));
+        let images = images.into_iter().flatten().map(|i| i.path.clone());
         Ok(Subject {
             snapshot,
             dir: row.dir.clone(),
             manifest: Manifest::of(record, row),
-            image: image.map(|image| image.path.clone()),
+            images: images.collect(),
+            image_paths: Arc::new(record.image_paths()),
             layers,
             places,
         })
@@ -115,12 +121,12 @@ pub(crate) async fn verify(
     let ids: Vec<LayerId> = ids.collect();
     let roots = host.catalog.sums_of(ids.clone()).await?;
     let snapshot = subject.snapshot;
-    let image = subject.image.clone();
+    let images = Arc::new(ImageCheck::new(subject.image_paths.clone(), job));
     let subject = Arc::new(subject);
     let (shared, known) = (subject.clone(), roots.clone());
     let (mut files, tasks) = blocking(move || Ok(quick_look(&shared, &known, depth))).await?;
     if depth == Depth::Full {
-        compare_content(&mut files, tasks, image, job).await?;
+        compare_content(&mut files, tasks, images, job).await?;
     }
     let now = host.catalog.sums_of(ids).await?;
     for file in &mut files {
@@ -161,7 +167,8 @@ fn quick_look(
     depth: Depth,
 ) -> (Vec<CheckedFile>, Vec<Task>) {
     let mut files = vec![look_at_manifest(subject)];
-    files.extend(subject.image.as_deref().map(look_at_image));
+    let images = subject.images.iter();
+    files.extend(images.map(|path| look_at_image(path, &subject.image_paths)));
     let mut tasks = Vec::new();
     for (role, layer, below) in &subject.layers {
         let path = sums::path_of(subject.places.snapshots(), layer.id);
@@ -255,7 +262,7 @@ fn look_at_manifest(subject: &Subject) -> CheckedFile {
     file
 }
 
-fn look_at_image(path: &Path) -> CheckedFile {
+fn look_at_image(path: &Path, paths: &BTreeMap<memory_image::ImageId, PathBuf>) -> CheckedFile {
     let mut file = blank(FileRole::Memory, path);
     match std::fs::metadata(path) {
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
@@ -268,7 +275,10 @@ fn look_at_image(path: &Path) -> CheckedFile {
         }
         Ok(found) => file.bytes = found.len(),
     }
-    if let Err(cause) = MemoryImage::open(path) {
+    // What is wrong with an image below is told of that one.
+    if let Err(cause) = MemoryImage::open(path, &|id| paths.get(&id).cloned())
+        && cause.path() == Some(path)
+    {
         image_damage(&mut file, &cause);
     }
     file
@@ -277,7 +287,10 @@ fn look_at_image(path: &Path) -> CheckedFile {
 /// What an error of a memory image says about where it is damaged.
 fn image_damage(file: &mut CheckedFile, cause: &ImageError) {
     let (offset, length) = match cause {
-        ImageError::WrongHash { offset, length, .. } => (*offset, *length),
+        ImageError::DamagedSection { offset, length, .. }
+        | ImageError::DamagedGroup { offset, length, .. } => (*offset, *length),
+        ImageError::DamagedPage { offset, .. } => (*offset, memory_image::PAGE as u64),
+        ImageError::DamagedPadding { offset, .. } => (*offset, 1),
         ImageError::WrongLength {
             expected, found, ..
         } => {
@@ -359,29 +372,79 @@ fn compare_length(file: &mut CheckedFile, stamp: &Stamp, sums: &Sums) {
     }
 }
 
+/// The memory images while their pages are compared with their hashes.
+struct ImageCheck {
+    paths: Arc<BTreeMap<memory_image::ImageId, PathBuf>>,
+    done: AtomicU64,
+    job: Option<JobHandle>,
+}
+
+impl ImageCheck {
+    fn new(
+        paths: Arc<BTreeMap<memory_image::ImageId, PathBuf>>,
+        job: Option<&JobHandle>,
+    ) -> ImageCheck {
+        ImageCheck {
+            paths,
+            done: AtomicU64::new(0),
+            job: job.cloned(),
+        }
+    }
+
+    fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// What is wrong with which of the files. Those that cannot be opened have been told already.
+    fn run(&self, files: Vec<(usize, PathBuf)>) -> Vec<(usize, ImageError)> {
+        let mut found = Vec::new();
+        let mut before = 0;
+        for (at, path) in files {
+            let Ok(image) = MemoryImage::open(&path, &|id| self.paths.get(&id).cloned()) else {
+                continue;
+            };
+            let mut length = 0;
+            let verified = image.verify_own(&mut |done, total| {
+                length = total;
+                self.done.store(before + done, Ordering::Relaxed);
+                match self.job.as_ref().is_some_and(|job| job.check().is_err()) {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            });
+            before += length;
+            match verified {
+                Ok(()) | Err(ImageError::Cancelled) => {}
+                Err(cause) => found.push((at, cause)),
+            }
+        }
+        found
+    }
+}
+
 /// Compares everything, in parallel.
 async fn compare_content(
     files: &mut [CheckedFile],
     tasks: Vec<Task>,
-    image: Option<PathBuf>,
+    images: Arc<ImageCheck>,
     job: Option<&JobHandle>,
 ) -> Result<(), Error> {
     let layers_bytes: u64 = tasks.iter().map(|t| t.sums.stamp.length).sum();
-    let image_at = files.iter().position(|f| f.role == FileRole::Memory);
-    let image_bytes = image_at.and_then(|at| files.get(at)).map_or(0, |f| f.bytes);
+    let of_images = |(_, f): &(usize, &CheckedFile)| f.role == FileRole::Memory;
+    let of_images = files.iter().enumerate().filter(of_images);
+    let of_images: Vec<(usize, PathBuf)> = of_images.map(|(at, f)| (at, f.path.clone())).collect();
+    let image_bytes: u64 = of_images
+        .iter()
+        .filter_map(|(at, _)| files.get(*at))
+        .map(|f| f.bytes)
+        .sum();
     let total = layers_bytes.saturating_add(image_bytes);
     let shared = Arc::new(Comparison::new(tasks));
     let stop = StopOnDrop(shared.clone());
     let threads = shared.clone();
     let layers = blocking(move || Ok(threads.run()));
-    // An image whose header is damaged has been told already.
-    let image = image.and_then(|path| MemoryImage::open(&path).ok());
-    let image = async move {
-        match image {
-            Some(image) => image.verify().await.err(),
-            None => None,
-        }
-    };
+    let checked = images.clone();
+    let image = blocking(move || Ok(checked.run(of_images)));
     let both = async { tokio::join!(layers, image) };
     tokio::pin!(both);
     let (found, of_image) = loop {
@@ -389,17 +452,18 @@ async fn compare_content(
             done = &mut both => break done,
             () = tokio::time::sleep(TICK) => {
                 if let Some(job) = job {
-                    job.progress(shared.done.load(Ordering::Relaxed), total);
+                    let done = shared.done.load(Ordering::Relaxed) + images.done();
+                    job.progress(done, total);
                     job.check()?;
                 }
             }
         }
     };
     drop(stop);
-    if let (Some(at), Some(cause)) = (image_at, of_image)
-        && let Some(file) = files.get_mut(at)
-    {
-        image_damage(file, &cause);
+    for (at, cause) in of_image? {
+        if let Some(file) = files.get_mut(at) {
+            image_damage(file, &cause);
+        }
     }
     for (index, changed, damage) in found? {
         let Some(file) = files.get_mut(index) else {

@@ -7,6 +7,7 @@ use crate::files;
 use crate::jobs::JobHandle;
 use crate::model::{JobState, Timestamp};
 use crate::saga::{Plan, Sweep, SweepPlan};
+use std::path::Path;
 
 /// Destroys a machine that is off or saved.
 pub(crate) async fn destroy(work: &mut Work, job: &JobHandle) -> Result<(), Error> {
@@ -58,13 +59,16 @@ fn files_of(work: &Work) -> Sweep {
     let run_dir = work.host.run_dir(record.id);
     files.extend(run_files(&run_dir));
     let mut folders: Vec<_> = record.snapshots.iter().map(|s| s.dir.clone()).collect();
+    // An image whose snapshot is gone lies where its snapshot was.
+    let images = record.images.values();
+    folders.extend(images.filter_map(|i| i.path.parent().map(Path::to_owned)));
     folders.extend(work.places().folders());
     folders.push(run_dir);
     Sweep { files, folders }
 }
 
 /// What a process left in its run folder.
-fn run_files(run_dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+fn run_files(run_dir: &Path) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(run_dir).into_iter().flatten().flatten();
     entries
         .filter(|e| e.file_type().is_ok_and(|t| !t.is_dir()))

@@ -9,6 +9,7 @@ mod configure;
 mod destroy;
 pub(crate) mod fold;
 pub(crate) mod guest_watch;
+pub(crate) mod images;
 pub(crate) mod launch;
 mod memory;
 pub(crate) mod merge;

@@ -138,9 +138,17 @@ impl Record {
         needed
     }
 
-    fn needed_images(&self) -> BTreeSet<ImageId> {
+    /// Images of snapshots, and the saved state.
+    pub fn named_images(&self) -> BTreeSet<ImageId> {
         let snapshots = self.snapshots.iter().filter_map(|s| s.image);
         snapshots.chain(self.body.saved_image).collect()
+    }
+
+    /// These, and every one that they stand on.
+    fn needed_images(&self) -> BTreeSet<ImageId> {
+        let named = self.named_images().into_iter();
+        let chains = named.flat_map(|id| self.image_chain(id));
+        chains.map(|image| image.id).collect()
     }
 
     /// Forgets the layers and images that nothing refers to; answers their files, as far as we

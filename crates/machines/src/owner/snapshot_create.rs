@@ -5,6 +5,7 @@
 //! sending memory; wait until memory is captured; go on. Nothing in between waits for a disk.
 
 use super::fold;
+use super::images;
 use super::record::{Record, layers_of};
 use super::stall;
 use super::tidy;
@@ -20,7 +21,7 @@ use crate::model::{Activity, Settings, Snapshot, State, Timestamp};
 use crate::saga::{Captured, CreatePlan, NewLayer, Plan, Sweep};
 use crate::settings::limits;
 use qemu::live::{Frozen, MigrationStatus, PauseWatch, Switch};
-use qemu::memory_image::Origin;
+use qemu::memory_image::{Compression, Origin};
 use qemu::receiver::{Config, RING_LIMIT, ReceiveError, Receiver};
 use qemu::spec::{Format, MACHINE_TYPE};
 use std::path::Path;
@@ -210,6 +211,7 @@ fn plan(work: &Work) -> CreatePlan {
         machine: record.id,
         path: dir.join(files::MEMORY),
         bytes: 0,
+        parent: None,
     });
     CreatePlan {
         snapshot,
@@ -324,8 +326,8 @@ async fn capture_live(
     captured: &mut Captured,
 ) -> Result<(), Error> {
     let process = work.process()?;
-    let path = match &plan.memory {
-        Some(image) => image.path.clone(),
+    let (image_id, path) = match &plan.memory {
+        Some(image) => (image.id, image.path.clone()),
         None => return Ok(()),
     };
     work.step(job.id(), "create.attach", &Plan::Create(plan.clone()))
@@ -341,7 +343,7 @@ async fn capture_live(
             overlay: node(new.overlay.id)?,
         });
     }
-    let receiver = listen(work, &path)?;
+    let receiver = listen(work, image_id, &path).await?;
     process
         .prepare_background_snapshot()
         .await
@@ -392,6 +394,7 @@ async fn capture_live(
     job.progress(received.stored_bytes, received.stored_bytes);
     if let Some(image) = &mut plan.memory {
         image.bytes = received.stored_bytes;
+        image.parent = received.header.parent.map(images::in_catalog);
     }
     Ok(())
 }
@@ -416,22 +419,32 @@ pub(crate) async fn stop_sending(process: &qemu::Process) {
 }
 
 /// A receiver for the machine's memory, to be written to `path`.
-pub(crate) fn listen(work: &Work, path: &Path) -> Result<Receiver, Error> {
+pub(crate) async fn listen(work: &Work, image: ImageId, path: &Path) -> Result<Receiver, Error> {
     let socket = work.host.run_dir(work.record.id).join(MEMORY_SOCKET);
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(files::TEMPORARY);
-    Receiver::listen(Config {
+    let parent = images::below(work).await;
+    let receiver = Receiver::listen(Config {
         socket,
         temporary: temporary.into(),
         path: path.to_owned(),
         origin: Origin {
-            qemu: work.host.installation.version,
+            qemu: work.host.installation.version.into(),
             machine_type: MACHINE_TYPE.to_owned(),
             ram_mib: work.record.settings.memory.quantity_mib,
         },
         ring_limit: RING_LIMIT,
+        id: images::in_file(image),
+        parent,
+        compression: Compression::None,
+        expected: work.record.settings.memory.quantity_mib << 20,
     })
-    .map_err(Error::qemu("Listening for the guest's memory"))
+    .map_err(Error::qemu("Listening for the guest's memory"))?;
+    receiver
+        .ready()
+        .await
+        .map_err(|cause| receive_failure(path, cause))?;
+    Ok(receiver)
 }
 
 /// The guest stands still from here until the caller lets it go on.

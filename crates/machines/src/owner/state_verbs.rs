@@ -1,5 +1,6 @@
 //! Starting, stopping, pausing, saving: the jobs behind a requested state.
 
+use super::images;
 use super::memory;
 use super::record::Record;
 use super::snapshot_create::{self, listen, stop_sending, wait_for_memory};
@@ -11,7 +12,6 @@ use crate::ids::ImageId;
 use crate::jobs::JobHandle;
 use crate::model::{Health, State};
 use crate::saga::{Plan, SavePlan, StartPlan, Sweep};
-use qemu::memory_image::MemoryImage;
 use qemu::qmp::QmpError;
 use qemu::spec::Start;
 use std::time::Duration;
@@ -121,16 +121,9 @@ async fn claim_again(work: &mut Work, job: &JobHandle, before: Record) {
 }
 
 async fn restore(work: &Work, image: &Image) -> Result<(), Error> {
-    let path = image.path.clone();
-    let opened = blocking(move || {
-        MemoryImage::open(&path).map_err(|cause| Error::DamagedImage {
-            path,
-            reason: cause.to_string(),
-        })
-    })
-    .await?;
-    opened
-        .restore_into(&work.process()?, RESTORE_PATIENCE)
+    let opened = images::open(&work.record, image).await?;
+    work.process()?
+        .load_image(&opened, RESTORE_PATIENCE)
         .await
         .map_err(Error::qemu("Restoring the saved state"))
 }
@@ -316,7 +309,7 @@ async fn save_memory(work: &mut Work, job: &JobHandle, plan: &SavePlan) -> Resul
     let process = work.process()?;
     let folder = work.places().saved();
     blocking(move || files::make_folder(&folder)).await?;
-    let receiver = listen(work, &plan.path)?;
+    let receiver = listen(work, plan.image, &plan.path).await?;
     let sent = async {
         process
             .stop()
@@ -345,6 +338,7 @@ async fn save_memory(work: &mut Work, job: &JobHandle, plan: &SavePlan) -> Resul
         machine: work.record.id,
         path: plan.path.clone(),
         bytes: received.stored_bytes,
+        parent: received.header.parent.map(images::in_catalog),
     })
 }
 

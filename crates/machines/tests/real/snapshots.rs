@@ -48,7 +48,7 @@ async fn a_live_snapshot_is_of_one_instant_and_the_guest_goes_on() {
     let first = job.snapshot.unwrap();
     let taken = shown(&machines, first);
     assert!(taken.has_memory && taken.pause.is_some() && taken.pause == job.pause);
-    assert!(taken.stored_bytes > 1 << 20 && taken.durable > taken.pause.unwrap());
+    assert!(taken.stored_bytes > 1 << 16 && taken.durable > taken.pause.unwrap());
     assert!(
         taken.settings.name.starts_with("live - ("),
         "{}",
@@ -431,15 +431,14 @@ async fn a_full_disk_under_the_memory_image() {
     bring(&machines, id, Ask::Run).await;
     site.counts_beyond("full", 5).await;
     fill_memory(&site, id).await;
-    // Room for the check before, not for the image: somebody else takes it meanwhile.
+    // The room is the snapshot's before the guest is touched: nobody takes it away meanwhile.
     let job = machines.create_snapshot(&actor(), id).await.unwrap();
     eventually("memory is being written", || async {
         (machines.job(job).unwrap().bytes.0 > 0).then_some(())
     })
     .await;
-    let _ = std::fs::write(small.0.path().join("other"), vec![1u8; 600 << 20]);
-    assert_eq!(failed(&machines, job).await.code, "InsufficientSpace");
-    assert_eq!(state(&machines, id), State::Running);
+    let _ = std::fs::write(small.0.path().join("other"), vec![1u8; 300 << 20]);
+    let first = completed(&machines, job).await.snapshot.unwrap();
     site.counts_on("full").await;
     sound(&machines).await;
     // Refused before the guest is touched.
@@ -448,7 +447,9 @@ async fn a_full_disk_under_the_memory_image() {
         matches!(refused, Err(Error::InsufficientSpace { .. })),
         "{refused:?}"
     );
+    assert_eq!(state(&machines, id), State::Running);
     std::fs::remove_file(small.0.path().join("other")).unwrap();
+    remove(&machines, first).await;
     snapshot(&machines, id).await;
     sound(&machines).await;
     bring(&machines, id, Ask::TurnOff).await;

@@ -1,66 +1,27 @@
-//! The writing thread: blocks from the ring into the temporary file, then durable, then named.
+//! The file: space for it, direct writes, then durable, then named.
 
 use super::{ReceiveError, Received, Shared, Timings};
-use crate::memory_image::{HEADER_LENGTH, Header};
-use crate::raw::Block;
+use ::memory_image::Header;
+use ::memory_image::builder::Counts;
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
-use xxhash_rust::xxh3::Xxh3Default;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// Direct I/O wants offsets and lengths in these units.
-const PAGE: usize = 4096;
-/// Space is reserved in these steps.
-const RESERVE: u64 = 256 << 20;
+/// Beyond what was reserved at first, space is reserved in these steps.
+const STEP: u64 = 256 << 20;
 /// Without direct I/O, the cache is emptied as often, so that the end does not take long.
 const SYNC_EVERY: u64 = 128 << 20;
 
 /// A file whose bytes are durable under its temporary name.
 pub struct Written {
-    file: File,
-    header: Header,
-}
-
-/// Writes everything that comes through the ring.
-pub fn write(shared: &Shared) -> Result<Written, ReceiveError> {
-    let mut target = Target::create(shared)?;
-    shared.ring.make_early();
-    let mut hash = Xxh3Default::new();
-    let mut length = 0u64;
-    while let Some((mut block, filled)) = shared.ring.filled_block() {
-        // The tail of the last block is cut off again below.
-        let padded = filled.next_multiple_of(PAGE).min(block.len());
-        if let Some(tail) = block.get_mut(filled..padded) {
-            tail.fill(0);
-        }
-        let bytes = block.get(..padded).unwrap_or(&block);
-        target.append(bytes, length)?;
-        hash.update(block.get(..filled).unwrap_or(&block));
-        length += filled as u64;
-        shared.written.store(length, Ordering::Relaxed);
-        shared.ring.recycle(block);
-    }
-    if shared.ring.is_stopped() {
-        return Err(shared.failure().unwrap_or(ReceiveError::Cancelled));
-    }
-    let created = SystemTime::now().duration_since(UNIX_EPOCH);
-    let header = Header {
-        stream_length: length,
-        stream_hash: hash.digest128(),
-        origin: shared.config.origin.clone(),
-        producer: concat!("rootvirt ", env!("CARGO_PKG_VERSION")).into(),
-        created_micros: created.map_or(0, |t| i64::try_from(t.as_micros()).unwrap_or(0)),
-    };
-    target.finish(&header)?;
-    Ok(Written {
-        file: target.file,
-        header,
-    })
+    pub target: Arc<Target>,
+    pub header: Header,
+    pub counts: Counts,
 }
 
 /// Gives the file its name, durably.
@@ -70,7 +31,7 @@ pub fn publish(
     mut timings: Timings,
 ) -> Result<Received, ReceiveError> {
     let config = &shared.config;
-    let bytes = written.header.stream_length;
+    let bytes = written.header.file_length();
     let failed = |action, path: &Path, cause: io::Error| {
         discard(&config.temporary);
         ReceiveError::File {
@@ -80,7 +41,7 @@ pub fn publish(
             cause: cause.into(),
         }
     };
-    let metadata = written.file.metadata();
+    let metadata = written.target.file.metadata();
     let metadata = metadata.map_err(|e| failed("Looking at", &config.temporary, e))?;
     std::fs::rename(&config.temporary, &config.path)
         .map_err(|e| failed("Renaming to", &config.path, e))?;
@@ -92,8 +53,11 @@ pub fn publish(
     })?;
     timings.durable = shared.began.elapsed();
     let (ring_high_water, stalled) = shared.ring.give_back();
+    shared.writes.give_back();
     Ok(Received {
         header: written.header,
+        counts: written.counts,
+        received_bytes: shared.received.load(Ordering::Relaxed),
         stored_bytes: metadata.blocks().saturating_mul(512),
         timings,
         ring_high_water,
@@ -111,17 +75,17 @@ pub fn discard(temporary: &Path) {
     }
 }
 
-struct Target<'a> {
-    shared: &'a Shared,
+/// The temporary file while it is written, by any number of threads.
+pub struct Target {
     file: File,
     direct: bool,
     /// How far space is reserved; `u64::MAX` where it cannot be.
-    reserved: u64,
-    synced: u64,
+    reserved: Mutex<u64>,
+    unsynced: AtomicU64,
 }
 
-impl<'a> Target<'a> {
-    fn create(shared: &'a Shared) -> Result<Target<'a>, ReceiveError> {
+impl Target {
+    pub fn create(shared: &Shared) -> Result<Target, ReceiveError> {
         let path = &shared.config.temporary;
         // Not through a link that somebody else may have put there.
         discard(path);
@@ -142,73 +106,70 @@ impl<'a> Target<'a> {
             }
             Err(error) => (Err(error), false),
         };
-        let mut target = Target {
-            shared,
+        let target = Target {
             file: file.map_err(|cause| failed(shared, "Making the file", cause))?,
             direct,
-            reserved: 0,
-            synced: 0,
+            reserved: Mutex::new(0),
+            unsynced: AtomicU64::new(0),
         };
-        target.reserve(HEADER_LENGTH as u64)?;
+        // Direct writes into space that is there already run beside each other.
+        let expected = shared.config.expected.max(::memory_image::PAGE as u64);
+        target.reserve(shared, expected, expected)?;
         Ok(target)
     }
 
-    /// Writes whole pages at an offset of the stream.
-    fn append(&mut self, bytes: &[u8], offset: u64) -> Result<(), ReceiveError> {
-        let at = offset.saturating_add(HEADER_LENGTH as u64);
-        let end = at.saturating_add(bytes.len() as u64);
-        self.reserve(end)?;
-        let result = self.file.write_all_at(bytes, at);
-        result.map_err(|cause| self.failed("Writing", cause))?;
-        if !self.direct && end.saturating_sub(self.synced) >= SYNC_EVERY {
-            let result = self.file.sync_data();
-            result.map_err(|cause| self.failed("Syncing", cause))?;
-            self.synced = end;
-        }
-        Ok(())
-    }
-
-    /// Makes sure that there is space up to `end`: a full disk is found before it is written to.
-    fn reserve(&mut self, end: u64) -> Result<(), ReceiveError> {
-        while self.reserved < end {
-            let missing = end - self.reserved;
-            let reserved = self.allocate(missing.max(RESERVE));
-            // There may be room for what is needed, though not for a whole step.
-            let reserved = match reserved {
-                Err(Errno::NOSPC) => self.allocate(missing),
-                other => other,
-            };
-            match reserved {
-                Ok(()) => {}
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.reserved = u64::MAX,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(self.failed("Reserving space for", error.into())),
+    /// Writes whole pages.
+    pub fn write(&self, shared: &Shared, offset: u64, bytes: &[u8]) -> Result<(), ReceiveError> {
+        let length = bytes.len() as u64;
+        self.reserve(shared, offset.saturating_add(length), STEP)?;
+        let result = self.file.write_all_at(bytes, offset);
+        result.map_err(|cause| failed(shared, "Writing", cause))?;
+        if !self.direct {
+            let unsynced = self.unsynced.fetch_add(length, Ordering::Relaxed) + length;
+            if unsynced >= SYNC_EVERY {
+                self.unsynced.store(0, Ordering::Relaxed);
+                let result = self.file.sync_data();
+                result.map_err(|cause| failed(shared, "Syncing", cause))?;
             }
         }
         Ok(())
     }
 
-    fn allocate(&mut self, length: u64) -> Result<(), Errno> {
-        rustix::fs::fallocate(&self.file, FallocateFlags::empty(), self.reserved, length)?;
-        self.reserved = self.reserved.saturating_add(length);
+    /// Makes sure that there is space up to `end`: a full disk is found before it is written to.
+    fn reserve(&self, shared: &Shared, end: u64, step: u64) -> Result<(), ReceiveError> {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        while *reserved < end {
+            let missing = end - *reserved;
+            let result = self.allocate(&mut reserved, missing.max(step));
+            // There may be room for what is needed, though not for a whole step.
+            let result = match result {
+                Err(Errno::NOSPC) => self.allocate(&mut reserved, missing),
+                other => other,
+            };
+            match result {
+                Ok(()) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => *reserved = u64::MAX,
+                Err(Errno::INTR) => {}
+                Err(error) => {
+                    return Err(failed(shared, "Reserving space for", error.into()));
+                }
+            }
+        }
         Ok(())
     }
 
-    /// The right length, the header, and everything durable.
-    fn finish(&mut self, header: &Header) -> Result<(), ReceiveError> {
-        let set = self.file.set_len(header.file_length());
-        set.map_err(|cause| self.failed("Cutting", cause))?;
-        let written = Block::map(HEADER_LENGTH).and_then(|mut page| {
-            page.copy_from_slice(&header.encode());
-            self.file.write_all_at(&page, 0)
-        });
-        written.map_err(|cause| self.failed("Writing the header of", cause))?;
-        let synced = self.file.sync_all();
-        synced.map_err(|cause| self.failed("Syncing", cause))
+    fn allocate(&self, reserved: &mut u64, length: u64) -> Result<(), Errno> {
+        rustix::fs::fallocate(&self.file, FallocateFlags::empty(), *reserved, length)?;
+        *reserved = reserved.saturating_add(length);
+        Ok(())
     }
 
-    fn failed(&self, action: &'static str, cause: io::Error) -> ReceiveError {
-        failed(self.shared, action, cause)
+    /// The right length, and everything durable.
+    pub fn finish(&self, shared: &Shared, header: &Header) -> Result<(), ReceiveError> {
+        let set = self.file.set_len(header.file_length());
+        set.map_err(|cause| failed(shared, "Cutting", cause))?;
+        let synced = self.file.sync_all();
+        synced.map_err(|cause| failed(shared, "Syncing", cause))
     }
 }
 

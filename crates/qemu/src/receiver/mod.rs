@@ -1,18 +1,24 @@
 //! Takes the memory stream from QEMU into memory, as fast as it comes, and writes it to a file.
 //!
 //! QEMU's saving thread must never wait: while it does, a guest that writes to a page not yet
-//! saved stands still. So one thread only takes bytes into a ring of blocks, and a second
-//! one writes the blocks with direct I/O, hashes them and makes the file durable. Both are plain
-//! threads, because they do nothing but block.
+//! saved stands still. So one thread only takes bytes into a ring of blocks, and waits for nothing
+//! but QEMU. A second one takes the stream apart, leaves out the pages that are zero or as the
+//! parent image has them, and hashes and collects the others. Two more write what was collected,
+//! with direct I/O. All are plain threads, because they do nothing but block and compute.
+//!
+//! What the stream holds and the parser does not know ends the snapshot before it is one.
 //!
 //! The end of the stream looks the same whether QEMU has sent everything or has died. Therefore
 //! nothing is published until the caller, who has seen the migration complete, calls
 //! [`Receiver::publish`]; in every other case the temporary file is removed.
 
 mod file;
+mod place;
 mod ring;
 
-use crate::memory_image::{Header, Origin};
+use ::memory_image::builder::Counts;
+use ::memory_image::stream::StreamError;
+use ::memory_image::{Compression, Header, ImageId, MemoryImage, Origin};
 use ring::Ring;
 use std::io::{self, Read};
 use std::os::unix::fs::FileTypeExt;
@@ -30,7 +36,7 @@ pub const RING_LIMIT: usize = 1 << 30;
 const ACCEPT_LOOK: Duration = Duration::from_millis(50);
 
 /// Where a stream comes from and goes to.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// The Unix socket to listen on. One left there by a dead process is replaced.
     pub socket: PathBuf,
@@ -38,6 +44,15 @@ pub struct Config {
     pub temporary: PathBuf,
     /// The file when it is whole and durable. Replaced if it exists.
     pub path: PathBuf,
+    /// Identity of the new image.
+    pub id: ImageId,
+    /// The image that it stands on: pages that are as this one has them are not stored again.
+    pub parent: Option<Arc<MemoryImage>>,
+    /// How pages are stored.
+    pub compression: Compression,
+    /// Bytes that are reserved on the disk before [`Receiver::ready`]; what is not used is given
+    /// back. More are reserved when they are needed.
+    pub expected: u64,
     /// Written into the header.
     pub origin: Origin,
     /// Most bytes of memory that may wait to be written; at least two blocks of 4 MiB are used.
@@ -59,6 +74,10 @@ pub struct Progress {
 pub struct Received {
     /// The header of the file.
     pub header: Header,
+    /// What became of the pages.
+    pub counts: Counts,
+    /// Bytes that came from QEMU.
+    pub received_bytes: u64,
     /// Bytes that the file takes on disk.
     pub stored_bytes: u64,
     /// When things happened.
@@ -106,6 +125,16 @@ pub enum ReceiveError {
         #[source]
         cause: Arc<io::Error>,
     },
+    #[error(
+        "The stream from QEMU holds what this program does not know, so that nobody could say \
+         whether it is whole: {cause}."
+    )]
+    Unknown {
+        #[source]
+        cause: StreamError,
+    },
+    #[error("QEMU did not send page {page} of the guest's memory block {block}.")]
+    Missing { block: String, page: u64 },
     #[error("No memory for the stream: {cause}.")]
     Memory {
         #[source]
@@ -151,10 +180,21 @@ enum Verdict {
     Discard,
 }
 
+/// Where a block goes.
+struct Piece {
+    offset: u64,
+    length: usize,
+}
+
 struct Shared {
     config: Config,
     began: Instant,
-    ring: Ring,
+    /// From the taking to the placing thread, with the bytes filled.
+    ring: Ring<usize>,
+    /// From the placing to the writing threads.
+    writes: Ring<Piece>,
+    /// Whether the file and memory are there.
+    ready: watch::Sender<bool>,
     received: AtomicU64,
     written: AtomicU64,
     first_byte: OnceLock<Duration>,
@@ -176,6 +216,7 @@ impl Shared {
             first
         });
         self.ring.stop();
+        self.writes.stop();
         let connection = self.connection.lock();
         if let Some(stream) = connection.unwrap_or_else(PoisonError::into_inner).as_ref() {
             // It may be closed already.
@@ -194,6 +235,8 @@ impl Receiver {
         let listener = listen_on(&config.socket)?;
         let shared = Arc::new(Shared {
             ring: Ring::new(config.ring_limit),
+            writes: Ring::new(place::WRITE_LIMIT),
+            ready: watch::channel(false).0,
             config,
             began: Instant::now(),
             received: AtomicU64::new(0),
@@ -225,6 +268,20 @@ impl Receiver {
     /// The socket it listens on.
     pub fn socket(&self) -> &Path {
         &self.shared.config.socket
+    }
+
+    /// Resolves when space is reserved and memory is there: a guest that is stopped before may stand
+    /// still for longer.
+    pub async fn ready(&self) -> Result<(), ReceiveError> {
+        let mut ready = self.shared.ready.subscribe();
+        let ready = async {
+            // The sender lives as long as `self`.
+            let _ = ready.wait_for(|ready| *ready).await;
+        };
+        tokio::select! {
+            () = ready => Ok(()),
+            error = self.failed() => Err(error),
+        }
     }
 
     /// How far it is.
@@ -318,17 +375,17 @@ fn receive(
     verdicts: &std::sync::mpsc::Receiver<Verdict>,
 ) -> Result<Received, ReceiveError> {
     prefer_this_thread();
-    let for_writer = shared.clone();
-    let writer = std::thread::Builder::new()
-        .name("memory-write".into())
+    let for_placer = shared.clone();
+    let placer = std::thread::Builder::new()
+        .name("memory-place".into())
         .spawn(move || {
             // At once, so that the receiving thread does not go on for nothing.
-            file::write(&for_writer).inspect_err(|error| for_writer.fail(error.clone()))
+            place::run(&for_placer).inspect_err(|error| for_placer.fail(error.clone()))
         })
         .map_err(|cause| ReceiveError::Thread {
             cause: cause.into(),
         });
-    let taken = match writer {
+    let taken = match placer {
         Ok(_) => take_stream(shared, &listener),
         Err(ref error) => Err(error.clone()),
     };
@@ -340,7 +397,7 @@ fn receive(
         Ok(()) => shared.ring.finish(),
         Err(error) => shared.fail(error),
     }
-    let written = writer?.join().unwrap_or(Err(ReceiveError::Lost));
+    let written = placer?.join().unwrap_or(Err(ReceiveError::Lost));
     let written = match written {
         Ok(written) => written,
         Err(error) => {

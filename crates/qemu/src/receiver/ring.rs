@@ -1,7 +1,7 @@
-//! Blocks of memory between the thread that receives and the thread that writes.
+//! Blocks of memory on their way from one thread to another.
 //!
 //! Blocks are made when they are needed, up to a limit, used again, and given back to the host
-//! when the ring is dropped.
+//! when the ring is dropped. With a filled block goes what the next thread must know of it.
 
 use super::ReceiveError;
 use crate::raw::Block;
@@ -13,18 +13,17 @@ use tokio::sync::watch;
 /// Size of a block: two huge pages, and enough for one write to reach the disk's full speed.
 pub const BLOCK: usize = 4 << 20;
 
-/// Blocks made before the first byte comes, so that it does not wait for the kernel's zeroing.
-const MADE_EARLY: usize = 16;
-
-pub struct Ring {
+pub struct Ring<T> {
     limit: usize,
-    state: Mutex<State>,
-    changed: Condvar,
+    state: Mutex<State<T>>,
+    /// A block was filled, or nothing more will be.
+    filled: Condvar,
+    /// A block is free.
+    freed: Condvar,
 }
 
-#[derive(Default)]
-struct State {
-    filled: VecDeque<(Block, usize)>,
+struct State<T> {
+    filled: VecDeque<(Block, T)>,
     free: Vec<Block>,
     made: usize,
     /// Nothing more will be filled.
@@ -36,7 +35,7 @@ struct State {
     high_water: usize,
 }
 
-impl State {
+impl<T> State<T> {
     fn hand_out(&mut self, block: Block) -> Block {
         self.in_use += 1;
         self.high_water = self.high_water.max(self.in_use);
@@ -44,25 +43,36 @@ impl State {
     }
 }
 
-impl Ring {
-    pub fn new(limit_bytes: usize) -> Ring {
+impl<T> Ring<T> {
+    pub fn new(limit_bytes: usize) -> Ring<T> {
         Ring {
             limit: (limit_bytes / BLOCK).max(2),
-            state: Mutex::default(),
-            changed: Condvar::new(),
+            state: Mutex::new(State {
+                filled: VecDeque::new(),
+                free: Vec::new(),
+                made: 0,
+                finished: false,
+                stopped: false,
+                stalled: Duration::ZERO,
+                in_use: 0,
+                high_water: 0,
+            }),
+            filled: Condvar::new(),
+            freed: Condvar::new(),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes some blocks ahead, their pages touched. Failing to is no failure.
-    pub fn make_early(&self) {
-        for _ in 0..MADE_EARLY.min(self.limit) {
+    /// Makes some blocks ahead, their pages touched, so that the first bytes do not wait for the
+    /// kernel's zeroing. Failing to is no failure.
+    pub fn make_early(&self, blocks: usize) {
+        for _ in 0..blocks.min(self.limit) {
             {
                 let mut state = self.state();
-                // As soon as the stream is there, the writer has better things to do.
+                // As soon as the stream is there, the thread has better things to do.
                 if state.stopped || state.finished || state.in_use > 0 || state.made >= self.limit {
                     return;
                 }
@@ -81,7 +91,7 @@ impl Ring {
                 }
             }
             drop(state);
-            self.changed.notify_all();
+            self.freed.notify_one();
         }
     }
 
@@ -116,21 +126,21 @@ impl Ring {
             }
             let waiting = Instant::now();
             state = self
-                .changed
+                .freed
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
             state.stalled += waiting.elapsed();
         }
     }
 
-    /// Hands a block with `length` bytes to the writer.
-    pub fn push(&self, block: Block, length: usize) {
-        self.state().filled.push_back((block, length));
-        self.changed.notify_all();
+    /// Hands a filled block on.
+    pub fn push(&self, block: Block, about: T) {
+        self.state().filled.push_back((block, about));
+        self.filled.notify_one();
     }
 
     /// The next filled block; `None` at the end.
-    pub fn filled_block(&self) -> Option<(Block, usize)> {
+    pub fn filled_block(&self) -> Option<(Block, T)> {
         let mut state = self.state();
         loop {
             if state.stopped {
@@ -143,39 +153,40 @@ impl Ring {
                 return None;
             }
             state = self
-                .changed
+                .filled
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Takes a written block back.
+    /// Takes a block back that is done with.
     pub fn recycle(&self, block: Block) {
         let mut state = self.state();
         state.in_use = state.in_use.saturating_sub(1);
         state.free.push(block);
         drop(state);
-        self.changed.notify_all();
+        self.freed.notify_one();
     }
 
     /// The last block has been pushed.
     pub fn finish(&self) {
         self.state().finished = true;
-        self.changed.notify_all();
+        self.filled.notify_all();
     }
 
     /// Wakes everybody for the last time.
     pub fn stop(&self) {
         self.state().stopped = true;
-        self.changed.notify_all();
+        self.filled.notify_all();
+        self.freed.notify_all();
     }
 
     pub fn is_stopped(&self) -> bool {
         self.state().stopped
     }
 
-    /// Gives the memory back, and tells how much was in use at most and how long the receiving
-    /// thread waited for a block.
+    /// Gives the memory back, and tells how much was in use at most and how long anybody waited
+    /// for a block.
     pub fn give_back(&self) -> (usize, Duration) {
         let mut state = self.state();
         state.free = Vec::new();

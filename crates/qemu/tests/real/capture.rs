@@ -3,7 +3,7 @@
 use crate::machine::*;
 use qemu::Process;
 use qemu::live::{Captured, LiveError, PauseWatch, Switch, capture};
-use qemu::memory_image::{ImageError, MemoryImage};
+use qemu::memory_image::RestoreError;
 use qemu::process::RunState;
 use qemu::receiver::{ReceiveError, Receiver};
 use qemu::spec::*;
@@ -84,8 +84,8 @@ async fn restore(machine: &Machine, round: usize, name: &str, backing: Backing) 
     let mut spec = machine.clone_with(name, one, two);
     spec.memory.backing = backing;
     let process = Process::launch(&machine.installation, &spec).await.unwrap();
-    let image = MemoryImage::open(&machine.path(&format!("memory-{round}"))).unwrap();
-    image.restore_into(&process, PATIENCE).await.unwrap();
+    let image = open_image(&machine.path(&format!("memory-{round}")));
+    process.load_image(&image, PATIENCE).await.unwrap();
     assert_eq!(process.status().await.unwrap(), RunState::Paused);
     Restored {
         counters: (
@@ -168,7 +168,7 @@ async fn an_image_restores_any_number_of_times_and_never_changes() {
     let second = restore(&machine, 1, "b", Backing::Transparent).await;
     assert_eq!(first.counters, second.counters);
     assert!(std::fs::read(&path).unwrap() == before);
-    MemoryImage::open(&path).unwrap().verify().await.unwrap();
+    verify(&open_image(&path));
     // A restored guest can be captured again.
     let config = machine.receiver("again");
     capture(&first.process, &[], config, PATIENCE)
@@ -357,7 +357,7 @@ async fn a_full_disk_fails_the_snapshot_and_not_the_guest() {
     config.ring_limit = 0;
     let path = config.path.clone();
     capture(&process, &[], config, PATIENCE).await.unwrap();
-    MemoryImage::open(&path).unwrap().verify().await.unwrap();
+    verify(&open_image(&path));
 }
 
 #[tokio::test]
@@ -407,9 +407,9 @@ async fn qemu_says_why_it_does_not_take_an_image() {
     let mut spec = machine.clone_with("copy", one, two);
     spec.memory.mib *= 2;
     let other = Process::launch(&machine.installation, &spec).await.unwrap();
-    let image = MemoryImage::open(&machine.path("memory-1")).unwrap();
-    let error = image.restore_into(&other, PATIENCE).await.unwrap_err();
-    assert!(matches!(error, ImageError::Rejected { .. }), "{error}");
+    let image = open_image(&machine.path("memory-1"));
+    let error = other.load_image(&image, PATIENCE).await.unwrap_err();
+    assert!(matches!(error, RestoreError::Rejected { .. }), "{error}");
     assert!(error.to_string().contains("mismatch"), "{error}");
     other.kill().await.unwrap();
 }

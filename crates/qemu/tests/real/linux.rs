@@ -4,7 +4,7 @@
 use crate::machine::*;
 use qemu::live::capture;
 use qemu::memory_backing::{self, Policy, Pool, PoolLimit, Prepared};
-use qemu::memory_image::{MemoryImage, Origin};
+use qemu::memory_image::{Compression, ImageId, Origin};
 use qemu::process::RunState;
 use qemu::receiver;
 use qemu::spec::*;
@@ -98,8 +98,12 @@ async fn snapshots_on(backing: Backing, mib: u64, guest: &Path, pool: Option<Pre
             socket: dir.path().join("memory.sock"),
             temporary: dir.path().join("memory.tmp"),
             path: dir.path().join(format!("memory-{round}")),
+            id: ImageId(Uuid::new_v4().as_u128()),
+            parent: None,
+            compression: Compression::None,
+            expected: 0,
             origin: Origin {
-                qemu: installation.version,
+                qemu: installation.version.into(),
                 machine_type: MACHINE_TYPE.into(),
                 ram_mib: mib,
             },
@@ -152,8 +156,8 @@ async fn snapshots_on(backing: Backing, mib: u64, guest: &Path, pool: Option<Pre
     let began = Instant::now();
     let copy = Process::launch(&installation, &again).await.unwrap();
     let _end = Ending(&copy);
-    let image = MemoryImage::open(&dir.path().join("memory-3")).unwrap();
-    image.restore_into(&copy, PATIENCE).await.unwrap();
+    let image = open_image(&dir.path().join("memory-3"));
+    copy.load_image(&image, PATIENCE).await.unwrap();
     copy.cont().await.unwrap();
     println!("restored and running after {:?}", began.elapsed());
     eventually("the copy prints", || async {
@@ -161,7 +165,7 @@ async fn snapshots_on(backing: Backing, mib: u64, guest: &Path, pool: Option<Pre
     })
     .await;
     assert_eq!(copy.status().await.unwrap(), RunState::Running);
-    image.verify().await.unwrap();
+    verify(&image);
 }
 
 struct Ending<'a>(&'a Process);

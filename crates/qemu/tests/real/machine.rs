@@ -2,12 +2,13 @@
 
 use qemu::identity::Identity;
 use qemu::img::Img;
-use qemu::memory_image::Origin;
+use qemu::memory_image::{Compression, ImageId, MemoryImage, Origin, no_parents};
 use qemu::receiver;
 use qemu::spec::*;
 use qemu::{Installation, LaunchSpec, Process};
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -159,8 +160,12 @@ impl Machine {
             socket: self.path(&format!("{name}.sock")),
             temporary: self.path(&format!("{name}.tmp")),
             path: self.path(name),
+            id: ImageId(Uuid::new_v4().as_u128()),
+            parent: None,
+            compression: Compression::None,
+            expected: 0,
             origin: Origin {
-                qemu: self.installation.version,
+                qemu: self.installation.version.into(),
                 machine_type: MACHINE_TYPE.into(),
                 ram_mib: self.spec.memory.mib,
             },
@@ -188,6 +193,16 @@ impl Machine {
         let device = json!({"driver": "loader", "file": path, "addr": 16 << 20, "force-raw": true});
         self.spec.test_arguments = vec!["-device".into(), device.to_string()];
     }
+}
+
+pub fn open_image(path: &Path) -> Arc<MemoryImage> {
+    Arc::new(MemoryImage::open(path, &no_parents).unwrap())
+}
+
+/// Reads every byte of an image.
+pub fn verify(image: &MemoryImage) {
+    let mut on = |_, _| std::ops::ControlFlow::Continue(());
+    image.verify(&mut on).unwrap();
 }
 
 pub fn layer(node: &str, format: Format, path: &Path) -> Layer {

@@ -5,7 +5,6 @@ use crate::machine::*;
 use qemu::Process;
 use qemu::identity::Identity;
 use qemu::live::{Captured, capture};
-use qemu::memory_image::MemoryImage;
 use qemu::process::{ProcessError, RunState};
 use qemu::spec::*;
 use uuid::Uuid;
@@ -148,8 +147,8 @@ async fn memory_and_served_disks_are_captured_at_one_instant_and_restored() {
             }
         }
         let process = machine.launch().await;
-        let image = MemoryImage::open(&machine.path(&format!("memory-{round}"))).unwrap();
-        image.restore_into(&process, PATIENCE).await.unwrap();
+        let image = open_image(&machine.path(&format!("memory-{round}")));
+        process.load_image(&image, PATIENCE).await.unwrap();
         let a = memory_at(&process, 0x20000).await;
         let b = memory_at(&process, 0x30000).await;
         let (one, two) = (frozen[0], frozen[1]);

@@ -7,7 +7,7 @@ use demo_guest::serial::SerialClient;
 use qemu::identity;
 use qemu::img::Img;
 use qemu::live::{LiveError, PauseWatch, Switch};
-use qemu::memory_image::{MemoryImage, Origin};
+use qemu::memory_image::{Compression, ImageId, MemoryImage, Origin, no_parents};
 use qemu::receiver::{self, RING_LIMIT, Receiver};
 use qemu::spec::{
     Chain, Drive, Format, Id, IdeDrive, Layer, MACHINE_TYPE, Medium, ScsiController, ScsiDrive,
@@ -15,6 +15,7 @@ use qemu::spec::{
 };
 use qemu::{Installation, LaunchSpec, Process};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 const DATA_DISKS: [&str; 2] = ["ide", "scsi"];
@@ -181,8 +182,12 @@ impl Bench {
             socket: self.path("mem.sock"),
             temporary: self.path("memory.tmp"),
             path: self.path(&format!("memory-{round}")),
+            id: ImageId(uuid::Uuid::new_v4().as_u128()),
+            parent: None,
+            compression: Compression::None,
+            expected: 0,
             origin: Origin {
-                qemu: self.installation.version,
+                qemu: self.installation.version.into(),
                 machine_type: MACHINE_TYPE.into(),
                 ram_mib: self.spec.memory.mib,
             },
@@ -205,8 +210,9 @@ impl Bench {
         let scsi = self.chain_copy("scsi", round, round).await;
         set_disks(&mut spec, vec![boot], ide, scsi);
         let process = Guard(Process::launch(&self.installation, &spec).await.unwrap());
-        let image = MemoryImage::open(&self.path(&format!("memory-{round}"))).unwrap();
-        image.restore_into(&process.0, PATIENCE).await.unwrap();
+        let path = self.path(&format!("memory-{round}"));
+        let image = Arc::new(MemoryImage::open(&path, &no_parents).unwrap());
+        process.0.load_image(&image, PATIENCE).await.unwrap();
         process.0.cont().await.unwrap();
         let mut serial = SerialClient::connect(&self.path("restored"), PATIENCE).unwrap();
         let first = serial.report(PATIENCE).unwrap();

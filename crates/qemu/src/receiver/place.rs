@@ -1,0 +1,162 @@
+//! The placing thread: takes the stream apart, leaves out what need not be stored, hashes the rest
+//! and collects it into blocks for the writers.
+
+use super::file::{Target, Written};
+use super::ring::BLOCK;
+use super::{Piece, ReceiveError, Shared};
+use crate::raw::Block;
+use ::memory_image::builder::{BuildError, Builder, Output, Plan};
+use ::memory_image::stream::{FeedError, Parser};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Blocks that are made before anybody may begin, and while the first byte has not come.
+const MADE_FIRST: usize = 8;
+const MADE_EARLY: usize = 32;
+/// Memory for bytes that are being collected or written.
+pub const WRITE_LIMIT: usize = 8 * BLOCK;
+/// Threads that write: while one waits for the disk, the other has the next block there already.
+const WRITERS: usize = 2;
+
+/// Runs until the file is durable under its temporary name.
+pub fn run(shared: &Arc<Shared>) -> Result<Written, ReceiveError> {
+    let target = Arc::new(Target::create(shared)?);
+    let writers = Writers::start(shared, &target)?;
+    let built = build(shared);
+    // Whatever was collected is written; after a failure nothing is.
+    match &built {
+        Ok(_) => shared.writes.finish(),
+        Err(error) => shared.fail(error.clone()),
+    }
+    let written = writers.join();
+    let (header, counts) = built?;
+    written?;
+    target.finish(shared, &header)?;
+    Ok(Written {
+        target,
+        header,
+        counts,
+    })
+}
+
+fn build(
+    shared: &Shared,
+) -> Result<(::memory_image::Header, ::memory_image::builder::Counts), ReceiveError> {
+    let config = &shared.config;
+    let created = SystemTime::now().duration_since(UNIX_EPOCH);
+    let plan = Plan {
+        id: config.id,
+        parent: config.parent.clone(),
+        compression: config.compression,
+        origin: config.origin.clone(),
+        producer: concat!("rootvirt ", env!("CARGO_PKG_VERSION")).into(),
+        created_micros: created.map_or(0, |t| i64::try_from(t.as_micros()).unwrap_or(0)),
+    };
+    let mut builder = Builder::new(plan, ToWriters(shared)).map_err(refused)?;
+    let mut parser = Parser::default();
+    shared.writes.make_early(MADE_FIRST / 2);
+    shared.ring.make_early(MADE_FIRST);
+    shared.ready.send_replace(true);
+    shared.ring.make_early(MADE_EARLY);
+    while let Some((block, filled)) = shared.ring.filled_block() {
+        let bytes = block.get(..filled).unwrap_or(&block);
+        let fed = parser.feed(bytes, &mut builder);
+        shared.ring.recycle(block);
+        fed.map_err(|error| match error {
+            FeedError::Stream(cause) => ReceiveError::Unknown { cause },
+            FeedError::Sink(error) => refused(error),
+        })?;
+    }
+    if shared.ring.is_stopped() {
+        return Err(shared.failure().unwrap_or(ReceiveError::Cancelled));
+    }
+    if shared.received.load(Ordering::Relaxed) == 0 {
+        return Err(ReceiveError::Nothing);
+    }
+    let frame = parser
+        .finish()
+        .map_err(|cause| ReceiveError::Unknown { cause })?;
+    let counts = builder.counts();
+    let (header, _) = builder.finish(&frame).map_err(refused)?;
+    Ok((header, counts))
+}
+
+fn refused(error: BuildError<ReceiveError>) -> ReceiveError {
+    match error {
+        BuildError::Output(error) => error,
+        BuildError::Random(cause) | BuildError::Compressing(cause) => ReceiveError::Memory {
+            cause: cause.into(),
+        },
+        BuildError::NoMemory => ReceiveError::Memory {
+            cause: Arc::new(std::io::ErrorKind::OutOfMemory.into()),
+        },
+        BuildError::MissingPage { block, page } => ReceiveError::Missing { block, page },
+    }
+}
+
+/// Hands blocks to the writers.
+struct ToWriters<'a>(&'a Shared);
+
+impl Output for ToWriters<'_> {
+    type Buffer = Block;
+    type Error = ReceiveError;
+
+    fn buffer(&mut self) -> Result<Block, ReceiveError> {
+        self.0.writes.empty_block(&self.0.failure)
+    }
+
+    fn write(&mut self, offset: u64, block: Block, length: usize) -> Result<(), ReceiveError> {
+        self.0.writes.push(block, Piece { offset, length });
+        Ok(())
+    }
+}
+
+/// The writing threads.
+struct Writers(Vec<std::thread::JoinHandle<Result<(), ReceiveError>>>);
+
+impl Writers {
+    fn start(shared: &Arc<Shared>, target: &Arc<Target>) -> Result<Writers, ReceiveError> {
+        let mut writers = Writers(Vec::new());
+        for _ in 0..WRITERS {
+            let (shared, target) = (shared.clone(), target.clone());
+            let started = std::thread::Builder::new()
+                .name("memory-write".into())
+                .spawn(move || {
+                    // At once, so that the others do not go on for nothing.
+                    write(&shared, &target).inspect_err(|error| shared.fail(error.clone()))
+                });
+            match started {
+                Ok(thread) => writers.0.push(thread),
+                Err(cause) => {
+                    return Err(ReceiveError::Thread {
+                        cause: cause.into(),
+                    });
+                }
+            }
+        }
+        Ok(writers)
+    }
+
+    fn join(self) -> Result<(), ReceiveError> {
+        let all = self.0.into_iter();
+        let ended = all.map(|thread| thread.join().unwrap_or(Err(ReceiveError::Lost)));
+        // All of them are waited for.
+        ended.fold(Ok(()), Result::and)
+    }
+}
+
+/// The life of a writing thread.
+fn write(shared: &Shared, target: &Target) -> Result<(), ReceiveError> {
+    while let Some((block, piece)) = shared.writes.filled_block() {
+        let bytes = block.get(..piece.length).unwrap_or(&block);
+        target.write(shared, piece.offset, bytes)?;
+        let written = bytes.len() as u64;
+        shared.written.fetch_add(written, Ordering::Relaxed);
+        shared.writes.recycle(block);
+    }
+    match shared.writes.is_stopped() {
+        true => Err(shared.failure().unwrap_or(ReceiveError::Cancelled)),
+        false => Ok(()),
+    }
+}
