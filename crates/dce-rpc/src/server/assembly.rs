@@ -17,6 +17,10 @@ pub(super) enum Target {
     Object(Arc<dyn Objects>, Uuid),
 }
 
+/// What the trailers of all fragments of a request have in common: the security context's number, and
+/// the level.
+pub(super) type TrailerKind = (u32, u8);
+
 /// A request, as far as it has come.
 pub(super) struct Assembly {
     pub(super) call: u32,
@@ -29,7 +33,7 @@ pub(super) struct Assembly {
     pub(super) stub: Vec<u8>,
     pub(super) since: Instant,
     object: Option<Uuid>,
-    security_context: Option<u32>,
+    trailer: Option<TrailerKind>,
     /// Holds room in the budget of all requests until the call is over.
     room: Option<OwnedSemaphorePermit>,
 }
@@ -43,7 +47,7 @@ impl Assembly {
         target: Target,
         caller: Caller,
         protection: Option<Protection>,
-        security_context: Option<u32>,
+        trailer: Option<TrailerKind>,
     ) -> Self {
         Assembly {
             call,
@@ -56,15 +60,15 @@ impl Assembly {
             stub: Vec::new(),
             since: Instant::now(),
             object: request.object,
-            security_context,
+            trailer,
             room: None,
         }
     }
 
     /// Whether another fragment can belong to the same request.
-    pub(super) fn continues(&self, request: &Request, security_context: Option<u32>) -> bool {
+    pub(super) fn continues(&self, request: &Request, trailer: Option<TrailerKind>) -> bool {
         (self.context, self.opnum, self.object) == (request.context, request.opnum, request.object)
-            && self.security_context == security_context
+            && self.trailer == trailer
     }
 
     /// Adds a fragment's stub, within the limit of one request and the budget of all.

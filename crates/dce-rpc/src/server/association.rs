@@ -3,7 +3,7 @@
 //! No I/O: the connection hands PDUs in and does what it is told. Logons wait for the accounts, which
 //! is why this is asynchronous at all.
 
-use super::assembly::Assembly;
+use super::assembly::{Assembly, TrailerKind};
 use super::security::{Progress, Protection, Securities, Unprotected};
 use super::{Endpoint, Shared};
 use crate::fault::Fault;
@@ -258,15 +258,15 @@ impl Association {
                 return Received::Close(Duration::ZERO, fault);
             }
         };
-        let security_context = fragment.trailer.map(|trailer| trailer.context);
+        let kind = fragment.trailer.map(|it| (it.context, it.level));
         let first = fragment.header.flags & flags::FIRST != 0;
         let assembly = match (self.assembly.take(), first) {
             (None, true) => {
                 self.refused_call = None;
-                self.begin(call, &request, caller, protection, security_context)
+                self.begin(call, &request, caller, protection, kind)
             }
             (Some(assembly), false)
-                if assembly.call == call && assembly.continues(&request, security_context) =>
+                if assembly.call == call && assembly.continues(&request, kind) =>
             {
                 Ok(assembly)
             }
@@ -299,7 +299,7 @@ impl Association {
         request: &Request,
         caller: Caller,
         protection: Option<Protection>,
-        security_context: Option<u32>,
+        trailer: Option<TrailerKind>,
     ) -> Result<Box<Assembly>, Fault> {
         let interface = *self
             .contexts
@@ -310,13 +310,7 @@ impl Association {
             return Err(Fault::ACCESS_DENIED);
         }
         Ok(Box::new(Assembly::new(
-            call,
-            request,
-            interface,
-            target,
-            caller,
-            protection,
-            security_context,
+            call, request, interface, target, caller, protection, trailer,
         )))
     }
 

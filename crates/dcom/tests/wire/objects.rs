@@ -179,3 +179,16 @@ async fn operations_that_are_not_there_are_told_apart() {
     let called = client.call(0, Some(counter.ipid), 6, &stub).await;
     assert_eq!(fault(called), Fault(HResult::VERSION_MISMATCH.0));
 }
+
+#[tokio::test]
+async fn many_clients_leave_nothing_behind() {
+    let service = Service::start().await;
+    for _ in 0..50 {
+        let (mut client, counter) = service.counter().await;
+        assert_eq!(add(&mut client, counter.ipid, 1).await.unwrap(), 1);
+        let ipid = service.unknown(counter.oxid).await;
+        unknown(&mut client, ipid, 5, change(&[(counter.ipid, 1)])).await;
+    }
+    assert_eq!(service.exporter.usage(), dcom::Usage::default());
+    assert_eq!(*service.alive.borrow(), 0);
+}
