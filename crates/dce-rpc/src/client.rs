@@ -304,6 +304,19 @@ impl<S: AsyncRead + AsyncWrite> Client<S> {
         Ok(pdus)
     }
 
+    /// One fragment of the last request, protected, with flags of one's own (see [`pdu::flags`]).
+    pub fn fragment(
+        &mut self,
+        kind: u8,
+        context: u16,
+        opnum: u16,
+        stub: &[u8],
+    ) -> Result<Vec<u8>, ClientError> {
+        let start = pdu::request_start(stub.len(), context, opnum, None);
+        let body = [&start[..], stub].concat();
+        self.protected(kind, &body, start.len())
+    }
+
     fn protected(&mut self, kind: u8, body: &[u8], start: usize) -> Result<Vec<u8>, ClientError> {
         let request = PacketType::REQUEST;
         let blank = [0; SIGNATURE_LENGTH];

@@ -2,6 +2,7 @@
 
 use crate::service::{ECHO, GUARDED, OPEN, Service, WHO, all_credentials, credentials};
 use dce_rpc::client::ClientError;
+use dce_rpc::pdu::flags;
 use dce_rpc::{Fault, Level};
 use ntlm::initiator::Initiator;
 use spnego::Dialect;
@@ -135,4 +136,24 @@ async fn a_client_may_protect_more_than_it_said_but_not_less() {
         assert_eq!(called.is_ok(), accepted, "{said:?} then {done}");
         assert_eq!(service.seen.calls(), usize::from(accepted));
     }
+}
+
+#[tokio::test]
+async fn all_fragments_of_a_request_are_protected_alike() {
+    let service = Service::start().await;
+    for (second, accepted) in [(6, true), (5, false)] {
+        let mut client = service.log_on(&credentials(Level::Integrity)).await;
+        client.claim_level(6);
+        let first = client.fragment(flags::FIRST, 0, ECHO, b"one,").unwrap();
+        client.claim_level(second);
+        let last = client.fragment(flags::LAST, 0, ECHO, b"two").unwrap();
+        client.send(&first).await.unwrap();
+        client.send(&last).await.unwrap();
+        let called = client.result().await;
+        match accepted {
+            true => assert_eq!(called.unwrap(), b"one,two"),
+            false => assert_eq!(fault(called), Fault::PROTOCOL_ERROR),
+        }
+    }
+    assert_eq!(service.seen.calls(), 1);
 }
