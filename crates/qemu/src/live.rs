@@ -13,13 +13,17 @@
 //! 6. [`Process::cont`]: the guest stood still from 2 to here
 //! 7. [`Process::wait_migration`], [`PauseWatch::judge`], then publish what was received
 //!
-//! [`Process::freeze`] does 2 to 5 in one go: QEMU does not wait for us between them. A guest that
+//! [`Process::freeze`] does 2 to 5 in one go: QEMU does not wait for us between them;
+//! [`Process::freeze_and_go_on`] does 6 as well, and before everything else on the host. A guest that
 //! stood still already skips 2 and 6. [`capture`] runs all of it; a caller with a journal calls
 //! the steps.
 
 mod freezing;
+mod urgency;
 
 pub use freezing::{Frozen, flush_files};
+pub use urgency::Pause;
+pub(crate) use urgency::defer;
 
 use crate::command_line::block_node;
 use crate::process::{Process, lacking};
@@ -308,8 +312,7 @@ impl Process {
 
     /// How far the migration has come.
     pub async fn migration(&self) -> Result<Migration, QmpError> {
-        let reply = self.qmp().execute("query-migrate", json!({})).await?;
-        Ok(Migration::parse(&reply))
+        Migration::query(self.qmp()).await
     }
 
     /// Waits until the migration has completed; its failure is an error.
@@ -358,6 +361,11 @@ pub async fn migration_changed(events: &mut broadcast::Receiver<Event>) {
 }
 
 impl Migration {
+    async fn query(qmp: &Qmp) -> Result<Migration, QmpError> {
+        let reply = qmp.execute("query-migrate", json!({})).await?;
+        Ok(Migration::parse(&reply))
+    }
+
     fn parse(reply: &Value) -> Migration {
         let text = |key| reply.get(key).and_then(Value::as_str);
         let ram = |key| {
@@ -453,12 +461,15 @@ pub async fn capture(
         })
         .collect();
     let socket = receiver.socket();
-    let fixed = process
-        .freeze(was_running, &switches, socket, patience, |_| ())
-        .await;
-    if was_running {
-        process.cont().await?;
-    }
+    let fixed = if was_running {
+        let pause = process.freeze_and_go_on(&switches, socket, patience, |_| ());
+        let pause = pause.await;
+        pause.resumed?;
+        pause.frozen
+    } else {
+        let fixed = process.freeze(false, &switches, socket, patience, |_| ());
+        fixed.await
+    };
     let completed = async {
         fixed?;
         process.wait_migration(patience).await

@@ -235,6 +235,8 @@ impl Process {
         let identity = pid.and_then(|pid| Identity::of(pid, uuid));
         let identity = identity.ok_or(ProcessError::NotRunning)?;
         let handle = identity.open().ok_or(ProcessError::NotRunning)?;
+        // A service that died in a snapshot's pause has left it in a hurry.
+        crate::live::defer(identity.pid);
         Ok(Process {
             qmp,
             body: Arc::new(Body {

@@ -191,12 +191,34 @@ pub fn collapse(process: &OwnedFd, address: u64, length: usize) -> io::Result<()
     }
 }
 
-/// Lets the calling thread go before all ordinary ones of the host. For threads that mostly wait.
+/// Lets the calling thread go before all ordinary ones of the host; not the threads that it starts.
+/// For threads that mostly wait.
 pub fn prefer_this_thread() -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: 1 };
-    let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
-    // SAFETY: the parameters are read during the call; 0 is the calling thread.
-    match unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) } {
+    schedule(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, 1)
+}
+
+/// Lets a thread, and the threads that it starts, go before all ordinary ones of the host.
+pub fn prefer_thread(thread: i32) -> io::Result<()> {
+    schedule(thread, libc::SCHED_RR, 1)
+}
+
+/// Makes a thread an ordinary one again, if it is one of [`prefer_thread`].
+pub fn defer_thread(thread: i32) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    match unsafe { libc::sched_getscheduler(thread) } {
+        libc::SCHED_RR => schedule(thread, libc::SCHED_OTHER, 0),
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// 0 is the calling thread.
+fn schedule(thread: i32, policy: i32, priority: i32) -> io::Result<()> {
+    let parameters = libc::sched_param {
+        sched_priority: priority,
+    };
+    // SAFETY: the parameters are read during the call.
+    match unsafe { libc::sched_setscheduler(thread, policy, &raw const parameters) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -20,7 +20,7 @@ use crate::manifest::Manifest;
 use crate::model::{Activity, Settings, Snapshot, State, Timestamp};
 use crate::saga::{Captured, CreatePlan, NewLayer, Plan, Sweep};
 use crate::settings::limits;
-use qemu::live::{Frozen, MigrationStatus, PauseWatch, Switch};
+use qemu::live::{Frozen, MigrationStatus, Pause, PauseWatch, Switch};
 use qemu::memory_image::{Compression, Origin};
 use qemu::receiver::{Config, RING_LIMIT, ReceiveError, Receiver};
 use qemu::spec::{Format, MACHINE_TYPE};
@@ -39,6 +39,8 @@ const UNDO_PAUSE: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(50);
 /// How many disk layers are made at the same time.
 const LAYERS_AT_ONCE: usize = 4;
+/// From this size on, looking at memory before the pause is worth while.
+const LARGE_MIB: u64 = 2048;
 /// Room that must be left for anything but memory.
 pub(super) const SLACK: u64 = 64 << 20;
 
@@ -296,6 +298,12 @@ async fn capture(
     plan: &mut CreatePlan,
     begun: Instant,
 ) -> Result<(), Error> {
+    if plan.memory.is_some() && work.record.settings.memory.quantity_mib >= LARGE_MIB {
+        // It works beside what follows, and is done before the guest is stopped.
+        if let Err(cause) = work.process()?.look_at_memory().await {
+            tracing::debug!(%cause, "memory is not looked at before the pause");
+        }
+    }
     let dir = plan.dir.clone();
     blocking(move || files::make_folder(&dir)).await?;
     make_layers(work, &plan.layers).await?;
@@ -355,11 +363,13 @@ async fn capture_live(
     flush_disks(work, plan).await;
     let watch = PauseWatch::new(process.qmp());
     captured.taken = Timestamp::now();
-    let frozen = freeze(work, &process, &switches, receiver.socket()).await;
-    let resumed = process.cont().await;
+    let pause = freeze(work, &process, &switches, receiver.socket()).await;
     let received = async {
-        frozen?;
-        resumed.map_err(Error::qemu("Letting the guest go on"))?;
+        let fixing = Error::qemu("Freezing the guest's disks and memory");
+        pause.frozen.map_err(fixing)?;
+        pause
+            .resumed
+            .map_err(Error::qemu("Letting the guest go on"))?;
         work.reach("create.receiving");
         wait_for_memory(&process, &receiver, &path, job).await
     }
@@ -447,13 +457,8 @@ pub(crate) async fn listen(work: &Work, image: ImageId, path: &Path) -> Result<R
     Ok(receiver)
 }
 
-/// The guest stands still from here until the caller lets it go on.
-async fn freeze(
-    work: &Work,
-    process: &qemu::Process,
-    switches: &[Switch],
-    socket: &Path,
-) -> Result<(), Error> {
+/// The guest stands still in this, and not longer.
+async fn freeze(work: &Work, process: &qemu::Process, switches: &[Switch], socket: &Path) -> Pause {
     let reached = |step| {
         work.reach(match step {
             Frozen::Stopped => "create.stopped",
@@ -463,9 +468,8 @@ async fn freeze(
         });
     };
     process
-        .freeze(true, switches, socket, CAPTURE_PATIENCE, reached)
+        .freeze_and_go_on(switches, socket, CAPTURE_PATIENCE, reached)
         .await
-        .map_err(Error::qemu("Freezing the guest's disks and memory"))
 }
 
 /// What the guest has written to its disks so far is made durable while it still runs: what is

@@ -6,7 +6,7 @@
 
 use super::{LiveError, Migration, Switch};
 use crate::process::Process;
-use crate::qmp::QmpError;
+use crate::qmp::{Qmp, QmpError};
 use crate::spec::check_socket_path;
 use serde_json::{Value, json};
 use std::fs::File;
@@ -70,56 +70,71 @@ impl Process {
         switches: &[Switch],
         socket: &Path,
         patience: Duration,
-        mut reached: impl FnMut(Frozen),
+        reached: impl FnMut(Frozen),
     ) -> Result<(), LiveError> {
-        check_socket_path(socket)?;
-        let channel = json!({"channel-type": "main", "addr": address(socket)});
-        let mut steps = Vec::new();
-        if running {
-            steps.push((Frozen::Stopped, ("stop", json!({}))));
-        }
-        if !switches.is_empty() {
-            steps.push((Frozen::Switched, ("transaction", transaction(switches))));
-        }
-        let migrate = ("migrate", json!({"channels": [channel]}));
-        steps.push((Frozen::Sending, migrate));
-        let (points, requests): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
-        let began = Instant::now();
-        let send = async {
-            for (point, pending) in points.into_iter().zip(self.qmp().submit(&requests).await?) {
-                pending.reply().await?;
-                reached(point);
-            }
-            Ok::<(), QmpError>(())
-        };
-        let millis = patience.as_millis();
-        tokio::time::timeout(patience, send)
-            .await
-            .map_err(|_| LiveError::MigrationTimedOut { millis })??;
-        self.wait_until_captured(patience.saturating_sub(began.elapsed()))
-            .await?;
-        reached(Frozen::Captured);
-        Ok(())
+        freeze(self.qmp(), running, switches, socket, patience, reached).await
     }
 
     /// Waits until the instant is fixed, so that the guest may run on.
     pub async fn wait_until_captured(&self, patience: Duration) -> Result<(), LiveError> {
-        let began = Instant::now();
-        let mut polls = 0u32;
-        loop {
-            let migration: Migration = self.migration().await?;
-            if migration.pages > 0 || migration.ended()? {
-                return Ok(());
-            }
-            if began.elapsed() > patience {
-                let millis = patience.as_millis();
-                return Err(LiveError::MigrationTimedOut { millis });
-            }
-            // The guest stands still: ask again at once, at first. No event tells of it.
-            polls += 1;
-            if polls > EAGER_POLLS {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+        wait_until_captured(self.qmp(), patience).await
+    }
+}
+
+/// [`Process::freeze`], over any of the process's monitors.
+pub(super) async fn freeze(
+    qmp: &Qmp,
+    running: bool,
+    switches: &[Switch],
+    socket: &Path,
+    patience: Duration,
+    mut reached: impl FnMut(Frozen),
+) -> Result<(), LiveError> {
+    check_socket_path(socket)?;
+    let channel = json!({"channel-type": "main", "addr": address(socket)});
+    let mut steps = Vec::new();
+    if running {
+        steps.push((Frozen::Stopped, ("stop", json!({}))));
+    }
+    if !switches.is_empty() {
+        steps.push((Frozen::Switched, ("transaction", transaction(switches))));
+    }
+    let migrate = ("migrate", json!({"channels": [channel]}));
+    steps.push((Frozen::Sending, migrate));
+    let (points, requests): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
+    let began = Instant::now();
+    let send = async {
+        for (point, pending) in points.into_iter().zip(qmp.submit(&requests).await?) {
+            pending.reply().await?;
+            reached(point);
+        }
+        Ok::<(), QmpError>(())
+    };
+    let millis = patience.as_millis();
+    tokio::time::timeout(patience, send)
+        .await
+        .map_err(|_| LiveError::MigrationTimedOut { millis })??;
+    wait_until_captured(qmp, patience.saturating_sub(began.elapsed())).await?;
+    reached(Frozen::Captured);
+    Ok(())
+}
+
+async fn wait_until_captured(qmp: &Qmp, patience: Duration) -> Result<(), LiveError> {
+    let began = Instant::now();
+    let mut polls = 0u32;
+    loop {
+        let migration = Migration::query(qmp).await?;
+        if migration.pages > 0 || migration.ended()? {
+            return Ok(());
+        }
+        if began.elapsed() > patience {
+            let millis = patience.as_millis();
+            return Err(LiveError::MigrationTimedOut { millis });
+        }
+        // The guest stands still: ask again at once, at first. No event tells of it.
+        polls += 1;
+        if polls > EAGER_POLLS {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 }
