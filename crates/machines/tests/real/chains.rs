@@ -199,3 +199,97 @@ async fn sound_in_the_end(machines: &Machines, id: MachineId) {
     merged(machines, id).await;
     sound(machines).await;
 }
+
+/// Random reads through the chain of a disk, in seconds; the best of five passes.
+fn reads(disk: &Path) -> f64 {
+    let format = match disk.extension().and_then(|e| e.to_str()) {
+        Some("avhd") => "qcow2",
+        _ => "raw",
+    };
+    let pass = || {
+        let began = std::time::Instant::now();
+        // Strides that scatter over the whole disk.
+        let status = std::process::Command::new("qemu-img")
+            .args(["bench", "-U", "-q", "-f", format, "-c", "20000", "-d", "1"])
+            .args(["-s", "4096", "-S", "13799424", "-t", "writeback"])
+            .arg(disk)
+            .stdout(std::process::Stdio::null())
+            .status();
+        assert!(status.unwrap().success());
+        began.elapsed().as_secs_f64()
+    };
+    pass();
+    (0..5).map(|_| pass()).fold(f64::INFINITY, f64::min)
+}
+
+/// A measurement: what reading costs at the end of 64 snapshots, and what the copies take.
+#[tokio::test]
+#[ignore = "takes minutes; run it alone"]
+async fn reading_at_the_end_of_sixty_four_snapshots() {
+    const GIB: u64 = 1 << 30;
+    let site = Site::new();
+    let machines = site.open().await;
+    let id = define(&machines, "deep").await;
+    let base = site.disk("deep.img", b"x", 2048);
+    let whole = std::process::Command::new("qemu-io")
+        .args([
+            "-f",
+            "raw",
+            "-c",
+            "write -P 3 0 1G",
+            "-c",
+            "write -P 4 1G 1G",
+        ])
+        .arg(&base)
+        .stdout(std::process::Stdio::null())
+        .status();
+    assert!(whole.unwrap().success());
+    let parent = machines::DeviceId(IDE[0].into());
+    add_disk(&machines, id, parent, "0", &base).await;
+    let mut random = 88172645463325252u64;
+    let mut written = 0u64;
+    for _ in 0..64 {
+        snapshot(&machines, id).await;
+        merged(&machines, id).await;
+        let top = disks(&machines, id).remove(0);
+        // 8 MiB in 128 places.
+        let mut command = std::process::Command::new("qemu-io");
+        command.args(["-f", "qcow2"]);
+        for _ in 0..128 {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let at = (random % (2 * GIB / 65536)) * 65536;
+            command.args(["-c", &format!("write -P 9 {at} 64k")]);
+            written += 64 << 10;
+        }
+        let status = command
+            .arg(&top)
+            .stdout(std::process::Stdio::null())
+            .status();
+        assert!(status.unwrap().success());
+    }
+    let top = disks(&machines, id).remove(0);
+    let over = site.path("over.avhd");
+    let made = std::process::Command::new("qemu-img")
+        .args(["create", "-q", "-u", "-f", "qcow2", "-F", "raw"])
+        .args(["-o", "cluster_size=128k,extended_l2=on", "-b"])
+        .args([&base, &over])
+        .arg("2G")
+        .status();
+    assert!(made.unwrap().success());
+    let (depth, flat, one) = (chain_of(&top).len(), reads(&base), reads(&over));
+    let deep = reads(&top);
+    let folder = top.parent().unwrap();
+    let files = std::fs::read_dir(folder).unwrap().flatten();
+    let stored: u64 = files
+        .map(|f| std::os::unix::fs::MetadataExt::blocks(&f.metadata().unwrap()) * 512)
+        .sum();
+    println!(
+        "no snapshot {flat:.2} s, one {one:.2} s, 64 (a chain of {depth}) {deep:.2} s: {:.2} times; \
+         {written} bytes written, {stored} stored",
+        deep / flat
+    );
+    assert!(depth <= MOST);
+    sound(&machines).await;
+}

@@ -244,3 +244,38 @@ async fn report(socket: &Path) -> u64 {
     assert!(report.is_consistent(), "{report}");
     report.a
 }
+
+/// The disk on SCSI fails while nobody looks after the guest, which then stands still. A service that
+/// comes finds out why, brings the disk back, and only then lets the guest go on.
+#[tokio::test]
+async fn a_disk_that_failed_while_the_service_was_away_is_brought_back() {
+    let site = Site::new();
+    let machines = site.open().await;
+    let id = define(&machines, "away").await;
+    site.fill_counter_on(&machines, id, "away", ["img", "vhdx"])
+        .await;
+    bring(&machines, id, Ask::Run).await;
+    site.counts_beyond("away", 3).await;
+    close(machines).await;
+    let process = site.process(id).await;
+    for server in servers(&site, id).await {
+        qemu::identity::kill(&server.open().unwrap()).unwrap();
+    }
+    eventually("the guest stands still", || async {
+        let status = process.status().await.unwrap();
+        (status == qemu::process::RunState::IoError).then_some(())
+    })
+    .await;
+    drop(process);
+    let machines = site.open().await;
+    eventually("the guest goes on", || async {
+        let machine = machines.machine(id).unwrap();
+        (machine.health == Health::Ok).then_some(())
+    })
+    .await;
+    site.counts_on("away").await;
+    bring(&machines, id, Ask::Pause).await;
+    one_instant(&site, &machines, id).await;
+    sound(&machines).await;
+    bring(&machines, id, Ask::TurnOff).await;
+}
