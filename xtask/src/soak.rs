@@ -3,61 +3,88 @@
 use crate::setup::{self, Need};
 use crate::{Outcome, WrongUsage, guest, process};
 
-pub const USAGE: &str = "soak [kills] [--rounds N]\n      \
-    kills the service at every step of the snapshot verbs, and at any time, N times over (4)";
+pub const USAGE: &str = "soak [kills|flips] [--rounds N]\n      \
+    kills: kills the service at every step of the snapshot verbs, and at any time, N times over (4)\n      \
+    flips: flips N single bits (1000) of manifests, memory images and layers; all must be found";
 
-/// The test that does it, and the variable that tells it how often.
-const KILLS: &str = "kills::killed_at_every_step_for_long";
-const ROUNDS_VARIABLE: &str = "ROOTVIRT_SOAK_ROUNDS";
-/// A round is some 80 kills.
-const ROUNDS: u32 = 4;
+/// A campaign with a long form.
+#[derive(Debug, PartialEq)]
+struct Campaign {
+    name: &'static str,
+    /// The test that does it, and the variable that tells it how often.
+    test: &'static str,
+    variable: &'static str,
+    /// How often, if it is not said.
+    usual: u32,
+}
+
+const CAMPAIGNS: [Campaign; 2] = [
+    Campaign {
+        name: "kills",
+        test: "kills::killed_at_every_step_for_long",
+        variable: "ROOTVIRT_SOAK_ROUNDS",
+        // A round is some 80 kills.
+        usual: 4,
+    },
+    Campaign {
+        name: "flips",
+        test: "flips::a_thousand_flipped_bits_are_found",
+        variable: "ROOTVIRT_SOAK_FLIPS",
+        usual: 1000,
+    },
+];
 
 pub fn run(arguments: &[String]) -> Outcome {
-    let rounds = rounds_of(arguments)?;
+    let (campaign, rounds) = parse(arguments)?;
     setup::ensure(&[Need::Qemu])?;
     let boot_image = guest::boot_image()?;
     process::shown(
         process::cargo()
             .args(["test", "--locked", "--package", "rootvirt"])
-            .args(["--test", "campaigns", "--", "--ignored", "--exact", KILLS])
-            .arg("--nocapture")
+            .args(["--test", "campaigns", "--", "--ignored", "--exact"])
+            .args([campaign.test, "--nocapture"])
             .env("ROOTVIRT_TEST_GUEST", boot_image)
-            .env(ROUNDS_VARIABLE, rounds.to_string()),
+            .env(campaign.variable, rounds.to_string()),
     )?;
     Ok(())
 }
 
-fn rounds_of(arguments: &[String]) -> Result<u32, WrongUsage> {
-    let mut rounds = ROUNDS;
+fn parse(arguments: &[String]) -> Result<(&'static Campaign, u32), WrongUsage> {
+    let [mut chosen, _] = CAMPAIGNS.each_ref();
+    let mut rounds = None;
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "kills" => {}
-            "--rounds" => {
-                let number = arguments.next().and_then(|text| text.parse().ok());
-                rounds = number
+        if let Some(campaign) = CAMPAIGNS.iter().find(|c| c.name == argument) {
+            chosen = campaign;
+        } else if argument == "--rounds" {
+            let number = arguments.next().and_then(|text| text.parse().ok());
+            rounds = Some(
+                number
                     .filter(|rounds| *rounds > 0)
-                    .ok_or_else(|| WrongUsage("--rounds needs a number".into()))?;
-            }
-            other => return Err(WrongUsage(format!("soak takes no {other}"))),
+                    .ok_or_else(|| WrongUsage("--rounds needs a number".into()))?,
+            );
+        } else {
+            return Err(WrongUsage(format!("soak takes no {argument}")));
         }
     }
-    Ok(rounds)
+    Ok((chosen, rounds.unwrap_or(chosen.usual)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ROUNDS, rounds_of};
+    use super::parse;
 
     #[test]
     fn rounds_are_a_number_above_zero() {
         let parse = |text: &str| {
             let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
-            rounds_of(&words).ok()
+            let (campaign, rounds) = parse(&words).ok()?;
+            Some((campaign.name, rounds))
         };
-        assert_eq!(parse(""), Some(ROUNDS));
-        assert_eq!(parse("kills --rounds 7"), Some(7));
-        for wrong in ["--rounds", "--rounds 0", "--rounds x", "flips"] {
+        assert_eq!(parse(""), Some(("kills", 4)));
+        assert_eq!(parse("kills --rounds 7"), Some(("kills", 7)));
+        assert_eq!(parse("flips"), Some(("flips", 1000)));
+        for wrong in ["--rounds", "--rounds 0", "--rounds x", "flops"] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
     }

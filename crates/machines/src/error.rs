@@ -581,12 +581,14 @@ impl Error {
                 "DamagedSnapshot",
                 "Its files are not what they were when it was taken; nothing was changed by looking.",
                 "Restore the named files from a backup, or use another snapshot. A manifest alone is \
-                 written again from the catalog when the snapshot is renamed.",
+                 written again from the catalog when the snapshot is renamed; a file of hashes can be \
+                 deleted, and the layer is hashed again as it is.",
             ),
             Error::DamagedSums { .. } => (
                 "DamagedSums",
                 "The file that holds a layer's hashes is not what was written.",
-                "Restore the file from a backup; the layer itself may be whole.",
+                "Restore the file from a backup, or delete it: the layer, which may be whole, is then \
+                 hashed again as it is.",
             ),
             Error::LayerChanging(_) => (
                 "LayerChanging",

@@ -2,7 +2,7 @@
 //! what taking them cost. Read when asked for, not at start.
 
 use super::sql::{layer_of, parsed, path_text, rows, run, value};
-use super::{Catalog, CatalogError, Change, Layer};
+use super::{Catalog, CatalogError, Change, JournalRow, Layer};
 use crate::ids::{LayerId, SnapshotId};
 use crate::integrity::sums::Sums;
 use crate::model::Timestamp;
@@ -99,6 +99,19 @@ fn put_sums(db: &Connection, row: &SumsRow) -> Result<(), CatalogError> {
             layer.machine.to_string(),
         ],
     )
+}
+
+/// The layers that a merge names are going to be written: their hashes go in the commit that
+/// journals it, wherever that is done.
+pub(super) fn forget_merging(db: &Connection, row: &JournalRow) -> Result<(), CatalogError> {
+    let plan: serde_json::Value = serde_json::from_str(&row.plan).unwrap_or_default();
+    let merge = plan.get("Merge").and_then(serde_json::Value::as_object);
+    for value in merge.into_iter().flat_map(|merge| merge.values()) {
+        if let Some(layer) = value.as_str().and_then(|text| text.parse().ok()) {
+            delete_sums(db, layer)?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn delete_sums(db: &Connection, layer: LayerId) -> Result<(), CatalogError> {

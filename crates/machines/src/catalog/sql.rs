@@ -56,18 +56,20 @@ fn apply_one(db: &Connection, change: &Change) -> Result<(), CatalogError> {
         Change::DeleteImage(id) => run(db, "DELETE FROM images WHERE id = ?1", [id.to_string()]),
         Change::PutJob(job) => put_job(db, job),
         Change::DeleteJob(id) => run(db, "DELETE FROM jobs WHERE id = ?1", [id.to_string()]),
-        Change::PutJournal(row) => run(
-            db,
-            "INSERT INTO journal (saga, machine, step, plan) VALUES (?1, ?2, ?3, ?4)
+        Change::PutJournal(row) => integrity::forget_merging(db, row).and_then(|()| {
+            run(
+                db,
+                "INSERT INTO journal (saga, machine, step, plan) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (saga) DO UPDATE SET machine = excluded.machine, step = excluded.step,
                 plan = excluded.plan",
-            params![
-                row.saga.to_string(),
-                row.machine.to_string(),
-                row.step,
-                row.plan
-            ],
-        ),
+                params![
+                    row.saga.to_string(),
+                    row.machine.to_string(),
+                    row.step,
+                    row.plan
+                ],
+            )
+        }),
         Change::DeleteJournal(id) => {
             run(db, "DELETE FROM journal WHERE saga = ?1", [id.to_string()])
         }

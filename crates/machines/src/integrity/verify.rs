@@ -8,7 +8,7 @@ use super::layer_header::{Header, LOOKED_AT};
 use super::report::{CheckedFile, Damage, Depth, FileRole, FileState, Verification};
 use super::segments::{Reader, Stamp, count, extent};
 use super::sums::{self, Sums};
-use crate::catalog::Layer;
+use crate::catalog::{Change, Layer};
 use crate::error::Error;
 use crate::files::{self, Places};
 use crate::host::Host;
@@ -36,6 +36,8 @@ const UNIT: u64 = 32;
 const MOST_THREADS: usize = 4;
 /// How often progress is looked at.
 const TICK: Duration = Duration::from_millis(50);
+/// What is said of a layer whose file of hashes somebody deleted. It is hashed again.
+const LOST: &str = "the file of its hashes is gone";
 /// Mismatches of one file that are told one by one.
 const MOST_PLACES: usize = 1000;
 
@@ -142,6 +144,7 @@ pub(crate) async fn verify(
             file.note = "it was merged with another meanwhile".into();
         }
     }
+    hash_again(host, &files).await?;
     Ok(Verification {
         snapshot,
         depth,
@@ -149,6 +152,22 @@ pub(crate) async fn verify(
         took_micros: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
         files,
     })
+}
+
+/// Lets layers be hashed again whose file of hashes is gone.
+async fn hash_again(host: &Host, files: &[CheckedFile]) -> Result<(), Error> {
+    let lost = files.iter().filter(|file| file.note == LOST);
+    let changes: Vec<_> = lost
+        .filter_map(|file| match &file.role {
+            FileRole::Layer { layer, .. } => Some(Change::DeleteSums(*layer)),
+            _ => None,
+        })
+        .collect();
+    if !changes.is_empty() {
+        host.catalog.commit(changes).await?;
+        host.keeper.wake();
+    }
+    Ok(())
 }
 
 /// A layer whose content is to be compared.
@@ -349,7 +368,13 @@ fn known_sums(
     let why = match Sums::read(path, layer) {
         Ok(Some(sums)) if sums.root() == *root => return Some(sums),
         Ok(Some(_)) => "is not the one that the catalog knows".to_owned(),
-        Ok(None) => "is missing".to_owned(),
+        Ok(None) => {
+            if file.state == FileState::Fine {
+                file.state = FileState::NotHashed;
+                file.note = LOST.into();
+            }
+            return None;
+        }
         Err(cause) => cause.to_string(),
     };
     // The layer may well be whole; but that nobody can say any more.

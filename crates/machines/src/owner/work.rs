@@ -151,7 +151,18 @@ impl Work {
                 tracing::warn!(%cause, "hashes of layers could not be deleted");
             }
         }
-        self.host.keeper.wake();
+        let hashable = |id, layer: &crate::catalog::Layer| {
+            let before = old.layers.get(&id);
+            layer.frozen && before.is_none_or(|b| !b.frozen || b.parent != layer.parent)
+        };
+        if self
+            .record
+            .layers
+            .iter()
+            .any(|(id, layer)| hashable(*id, layer))
+        {
+            self.host.keeper.wake();
+        }
     }
 
     /// Records the job and its saga's first step.

@@ -4,20 +4,24 @@
 //!
 //! - [`kills`]: the service dies at every journalled step of the three snapshot verbs
 //! - [`lockstep`]: memory and disks of live snapshots are of one instant, and torn ones are noticed
+//! - [`flips`]: single bits of a snapshot's files change, and are found
+//! - [`rehearsals`]: a clone of a snapshot is gone whatever the service dies of
 //! - [`faults`]: QEMU dies, space runs out, jobs are cancelled, the service restarts
 //!
 //! [`site`] is a service with its data directory, [`machine`] a machine with the demo guest, and
 //! [`invariants`] what must hold whenever the service is ready. The tests need
-//! `ROOTVIRT_TEST_GUEST` (`cargo xtask test` sets it). The kill campaign has a long form: `cargo
-//! xtask soak`.
+//! `ROOTVIRT_TEST_GUEST` (`cargo xtask test` sets it). Kills and flips have long forms:
+//! `cargo xtask soak`.
 
 #![allow(clippy::unwrap_used)]
 
 mod faults;
+mod flips;
 mod invariants;
 mod kills;
 mod lockstep;
 mod machine;
+mod rehearsals;
 mod site;
 mod small_disk;
 mod torn;

@@ -68,7 +68,12 @@ impl Site {
 
     /// Starts the service; gives how long it took to get ready.
     pub fn start(&mut self) -> Duration {
-        match self.launch(None) {
+        self.start_with(&[])
+    }
+
+    /// Starts the service with more options.
+    pub fn start_with(&mut self, options: &[&str]) -> Duration {
+        match self.launch(None, options) {
             Started::Ready(took) => took,
             Started::Died => panic!("the service does not start\n{}", self.log_tail()),
         }
@@ -76,10 +81,10 @@ impl Site {
 
     /// Starts the service so that it dies at a step; it may do so while it settles what was left.
     pub fn start_armed(&mut self, point: &str) -> Started {
-        self.launch(Some(point))
+        self.launch(Some(point), &[])
     }
 
-    fn launch(&mut self, crash_point: Option<&str>) -> Started {
+    fn launch(&mut self, crash_point: Option<&str>, options: &[&str]) -> Started {
         assert!(self.service.is_none(), "one service at a time");
         let begun = Instant::now();
         let log = OpenOptions::new()
@@ -92,6 +97,7 @@ impl Site {
             .args(["serve", "--cimxml", "off", "--cimxml-tls", "off"])
             .args(["--accelerator", "tcg", "--data-dir"])
             .arg(self.data_dir())
+            .args(options)
             .env_remove(CRASH_VARIABLE)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -196,6 +202,16 @@ impl Site {
             Err(refused) => refused.stderr,
             Ok(value) => panic!("{arguments:?} was not refused: {value}"),
         }
+    }
+
+    /// Runs a client command that answers whether or not it fails.
+    pub fn ask_anyway(&self, arguments: &[&str]) -> (bool, Value) {
+        let output = self.command(arguments);
+        let answer = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            let said = String::from_utf8_lossy(&output.stderr);
+            panic!("{arguments:?}: {error}: {said}")
+        });
+        (output.status.success(), answer)
     }
 
     /// Starts a client command without waiting for it.
