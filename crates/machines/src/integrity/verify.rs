@@ -127,7 +127,8 @@ pub(crate) async fn verify(
     let subject = Arc::new(subject);
     let (shared, known) = (subject.clone(), roots.clone());
     let (mut files, tasks) = blocking(move || Ok(quick_look(&shared, &known, depth))).await?;
-    if depth == Depth::Full {
+    if depth == Depth::Full || !tasks.is_empty() {
+        let images = (depth == Depth::Full).then_some(images);
         compare_content(&mut files, tasks, images, job).await?;
     }
     let now = host.catalog.sums_of(ids).await?;
@@ -201,9 +202,9 @@ fn quick_look(
                 let sums = known_sums(&mut file, &path, layer.id, roots.get(&layer.id));
                 if let Some(sums) = sums {
                     compare_length(&mut file, &stamp, &sums);
-                    // What is longer or shorter than it was is bad enough, and what of it differs
-                    // still worth telling.
-                    if depth == Depth::Full {
+                    // Who has written to a file must not be believed; who has put it back from a
+                    // backup may.
+                    if depth == Depth::Full || stamp != sums.stamp {
                         tasks.push(Task {
                             index: files.len(),
                             file: opened,
@@ -447,15 +448,16 @@ impl ImageCheck {
     }
 }
 
-/// Compares everything, in parallel.
+/// Compares the given layers and, if wanted, the memory images, in parallel.
 async fn compare_content(
     files: &mut [CheckedFile],
     tasks: Vec<Task>,
-    images: Arc<ImageCheck>,
+    images: Option<Arc<ImageCheck>>,
     job: Option<&JobHandle>,
 ) -> Result<(), Error> {
     let layers_bytes: u64 = tasks.iter().map(|t| t.sums.stamp.length).sum();
-    let of_images = |(_, f): &(usize, &CheckedFile)| f.role == FileRole::Memory;
+    let wanted = images.is_some();
+    let of_images = |(_, f): &(usize, &CheckedFile)| wanted && f.role == FileRole::Memory;
     let of_images = files.iter().enumerate().filter(of_images);
     let of_images: Vec<(usize, PathBuf)> = of_images.map(|(at, f)| (at, f.path.clone())).collect();
     let image_bytes: u64 = of_images
@@ -469,7 +471,7 @@ async fn compare_content(
     let threads = shared.clone();
     let layers = blocking(move || Ok(threads.run()));
     let checked = images.clone();
-    let image = blocking(move || Ok(checked.run(of_images)));
+    let image = blocking(move || Ok(checked.map_or(Vec::new(), |c| c.run(of_images))));
     let both = async { tokio::join!(layers, image) };
     tokio::pin!(both);
     let (found, of_image) = loop {
@@ -477,7 +479,8 @@ async fn compare_content(
             done = &mut both => break done,
             () = tokio::time::sleep(TICK) => {
                 if let Some(job) = job {
-                    let done = shared.done.load(Ordering::Relaxed) + images.done();
+                    let done = shared.done.load(Ordering::Relaxed)
+                        + images.as_ref().map_or(0, |images| images.done());
                     job.progress(done, total);
                     job.check()?;
                 }

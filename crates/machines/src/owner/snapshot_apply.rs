@@ -27,7 +27,7 @@ pub(crate) async fn apply(
     // What can be seen at once is found before anything is recorded.
     let depth = work.host.verify_before_apply;
     if depth != Depth::Off {
-        look_at(work, snapshot, Depth::Metadata, None).await?;
+        look_at(work, snapshot, Depth::Metadata, job).await?;
     }
     let mut plan = ApplyPlan {
         layers: new_layers(work, &row.snapshot.settings),
@@ -37,12 +37,7 @@ pub(crate) async fn apply(
     work.begin(job, "apply.intent", &Plan::Apply(plan.clone()))
         .await?;
     let whole = match depth {
-        Depth::Full => {
-            job.set_cancellable(true);
-            let whole = look_at(work, snapshot, depth, Some(job)).await;
-            job.set_cancellable(false);
-            whole
-        }
+        Depth::Full => look_at(work, snapshot, depth, job).await,
         Depth::Off | Depth::Metadata => Ok(()),
     };
     let outcome = match whole {
@@ -61,11 +56,13 @@ async fn look_at(
     work: &Work,
     snapshot: SnapshotId,
     depth: Depth,
-    job: Option<&JobHandle>,
+    job: &JobHandle,
 ) -> Result<(), Error> {
     let subject = verify::Subject::of(&work.record, work.places(), snapshot)?;
-    let report = verify::verify(&work.host, subject, depth, job).await?;
-    verify::refuse_bad(&report)
+    job.set_cancellable(true);
+    let report = verify::verify(&work.host, subject, depth, Some(job)).await;
+    job.set_cancellable(false);
+    verify::refuse_bad(&report?)
 }
 
 async fn switch(

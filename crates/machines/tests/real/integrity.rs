@@ -159,7 +159,13 @@ async fn who_wrote_to_a_layer_is_told_from_a_bad_disk_and_what_is_missing_is_nam
     let (report, failure) = verify(&machines, taken).await;
     assert_eq!(state_of(&report), FileState::Changed);
     assert!(failure.unwrap().contains("written to after it was hashed"));
-    // Longer; seen without reading the content.
+    // That somebody wrote to it is reason enough to read it when the others are only looked at.
+    let quick = machines
+        .verify_snapshot(&actor(), taken, Depth::Metadata)
+        .await
+        .unwrap();
+    assert_eq!(failed(&machines, quick).await.code, "DamagedSnapshot");
+    // Longer.
     let length = file.metadata().unwrap().len();
     file.set_len(length + 512).unwrap();
     let quick = machines

@@ -61,7 +61,7 @@ async fn a_snapshot_is_rehearsed_while_the_machine_runs_on() {
     assert_eq!(seen.sign.as_deref(), Some("wrote to serial port 1"));
     let (loaded, running) = (seen.loaded_micros.unwrap(), seen.running_micros.unwrap());
     assert!(loaded <= running && running <= seen.sign_micros.unwrap());
-    assert!(seen.processor_micros > 0 && seen.took_micros > running);
+    assert!(seen.took_micros > running);
     nothing_is_left(&site);
     assert_eq!(state(&machines, id), State::Running);
     site.counts_on("play").await;
@@ -145,6 +145,26 @@ async fn a_rehearsal_can_be_cancelled_and_its_clone_can_die() {
     failed(&machines, job).await;
     assert_eq!(machines.rehearsal(cold).unwrap().outcome, Outcome::Failed);
     nothing_is_left(&site);
+
+    // A guest that sleeps runs, too: the firmware has found nothing to boot, and waits.
+    bring(&machines, id, Ask::Run).await;
+    let process = site.process(id).await;
+    eventually("the firmware waits", || async {
+        let ask = serde_json::json!({"command-line": "info registers"});
+        let said = process.qmp().execute("human-monitor-command", ask).await;
+        said.unwrap()
+            .as_str()
+            .unwrap()
+            .contains("HLT=1")
+            .then_some(())
+    })
+    .await;
+    let asleep = snapshot(&machines, id).await;
+    let job = begin(&machines, asleep, 1).await;
+    completed(&machines, job).await;
+    let seen = machines.rehearsal(asleep).unwrap();
+    assert_ne!(seen.outcome, Outcome::Failed, "{seen:?}");
+    bring(&machines, id, Ask::TurnOff).await;
 
     // A service that closes does not leave one behind.
     begin(&machines, cold, 60).await;

@@ -28,7 +28,16 @@ pub async fn check(service: &Service, machine: &str, format: Format) -> Result<(
     let forecast = reply.instance("Forecast")?;
     match format {
         Format::Mof => output::mof(std::slice::from_ref(forecast))?,
-        _ => output::record(&forecast_row(machine, forecast), format)?,
+        _ => {
+            let mut row = forecast_row(machine, forecast);
+            if format == Format::Table {
+                // A line for each.
+                let warnings = texts(forecast, "Warnings");
+                let lines = warnings.iter().map(|text| json!({"text": text}));
+                row.insert("warnings".into(), lines.collect());
+            }
+            output::record(&row, format)?;
+        }
     }
     if forecast.get("Possible").and_then(Value::as_bool) == Some(true) {
         return Ok(());
