@@ -44,7 +44,7 @@ use guest_watch::Happening;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use transitions::{Answer as Decision, Verb, check};
 use work::Work;
@@ -144,6 +144,8 @@ struct Owner {
     running: Option<Running>,
     /// Jobs that read its snapshots.
     asides: Vec<Aside>,
+    /// One of them has ended.
+    aside_ended: Arc<Notify>,
     /// Merges that have given way to a request, and go on when that is done.
     waiting: Option<JobHandle>,
     /// Merges failed, or were cancelled: they are not begun again before something else was done.
@@ -161,6 +163,7 @@ pub(crate) fn spawn(work: Work) -> (mpsc::Sender<Message>, JoinHandle<()>) {
         work: Some(Box::new(work)),
         running: None,
         asides: Vec::new(),
+        aside_ended: Arc::default(),
         waiting: None,
         left: false,
     };
@@ -174,6 +177,8 @@ enum Next {
     Guest(Happening),
     /// The merges that wait are wanted no more.
     Unwanted(JobHandle),
+    /// A job that ran beside has ended: merges need not wait for it any more.
+    AsideEnded,
 }
 
 impl Owner {
@@ -205,6 +210,7 @@ impl Owner {
                 }
                 Next::Guest(happening) => self.guest(happening).await,
                 Next::Unwanted(job) => self.forget_waiting(job).await,
+                Next::AsideEnded => self.tidy(),
             }
             if self.work.as_ref().is_some_and(|w| w.gone) {
                 return;
@@ -218,6 +224,7 @@ impl Owner {
             work,
             running,
             waiting,
+            aside_ended,
             ..
         } = self;
         tokio::select! {
@@ -225,6 +232,7 @@ impl Owner {
             outcome = finished(running) => Next::Finished(outcome),
             message = inbox.recv() => Next::Message(message),
             job = unwanted(waiting) => Next::Unwanted(job),
+            () = aside_ended.notified() => Next::AsideEnded,
             happening = guest_watch::next(work.as_deref_mut()) => Next::Guest(happening),
         }
     }
@@ -422,6 +430,7 @@ impl Owner {
         };
         let (host, record) = (work.host.clone(), work.record.clone());
         let machine = record.id;
+        let tell = self.aside_ended.clone();
         let aside = match request {
             Request::CheckSnapshot => {
                 let forecast = snapshot_check::forecast(work).await?;
@@ -435,6 +444,7 @@ impl Owner {
                     &actor,
                     kind,
                     (machine, id),
+                    tell,
                     move |host, job| async move {
                         let report = verify::verify(&host, subject, depth, Some(&job)).await?;
                         let outcome = verify::refuse_bad(&report);
@@ -447,9 +457,14 @@ impl Owner {
             Request::RehearseSnapshot(id, patience) => {
                 let plan = rehearsal::plan(work, id, patience)?;
                 let kind = JobKind::RehearseSnapshot;
-                Aside::begin(&host, &actor, kind, (machine, id), move |host, job| {
-                    rehearsal::rehearse(host, plan, job)
-                })
+                Aside::begin(
+                    &host,
+                    &actor,
+                    kind,
+                    (machine, id),
+                    tell,
+                    move |host, job| rehearsal::rehearse(host, plan, job),
+                )
                 .await?
             }
             _ => return Err(Error::ServiceStopping),
