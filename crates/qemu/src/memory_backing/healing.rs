@@ -128,9 +128,9 @@ impl Process {
     }
 }
 
-/// The line of the block that is the guest's memory: name, size of a page (number and unit), offset,
+/// Finds the guest's memory in what QEMU's `info ramblock` says. Its line: name, size of a page (number and unit), offset,
 /// used and total length, address in the process.
-fn parse_place(text: &str) -> Option<Place> {
+pub fn parse_place(text: &str) -> Option<Place> {
     let is_memory = |line: &&str| {
         let name = line.split_whitespace().next();
         name == Some(crate::command_line::MEMORY_ID)
