@@ -50,7 +50,8 @@ impl Reading {
             let flags = NullAndDefault::of(flags, order);
             let slot = values.get(property.offset..).unwrap_or(&[]);
             let mut slot = Cursor::new(slot, "value");
-            let is_default = flags.is_default || is_class_name(&slot, &property, class_name)?;
+            let is_default = flags.is_default
+                || (!flags.is_null && is_class_name(&slot, &property, class_name)?);
             let value = if is_default {
                 property.decl.default
             } else if flags.is_null {

@@ -26,7 +26,7 @@ proptest! {
 /// The committed corpus of the fuzz target: what it once found stays found.
 #[test]
 fn the_fuzzing_corpus() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wmio/corpus");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/wmi_object");
     let mut count = 0;
     for entry in std::fs::read_dir(folder).expect("the corpus is there") {
         let bytes = std::fs::read(entry.expect("an entry").path()).expect("a file");
