@@ -2,7 +2,7 @@
 //! itself selects.
 #![no_main]
 
-use cim::wql::{Condition, InstanceRow, Query};
+use cim::wql::{Condition, EventQuery, InstanceRow, Query};
 use cim::{Instance, Namespace, ObjectPath, Property, Value};
 use libfuzzer_sys::fuzz_target;
 
@@ -47,6 +47,11 @@ fuzz_target!(|text: &str| {
     if let Ok(Query::Select(select)) = Query::parse(text) {
         select.matches(&row);
         select.equalities();
+    }
+    if let Ok(query) = EventQuery::parse_in("WQL", text) {
+        query.matches(&row);
+        query.target_classes();
+        query.target_properties();
     }
     if let Ok(condition) = Condition::parse(text) {
         let plain = condition.evaluate(&row);

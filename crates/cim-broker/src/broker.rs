@@ -3,6 +3,7 @@
 use crate::access::Context;
 use crate::enumeration::Enumerations;
 use crate::errors;
+use crate::events::Subscribers;
 use crate::instances::Shape;
 use crate::namespaces::{End, ServedNamespace};
 use crate::provider::{Association, Provider};
@@ -135,6 +136,7 @@ pub struct Broker {
     namespaces: Vec<ServedNamespace>,
     namespace_index: HashMap<Namespace, usize>,
     enumerations: Enumerations,
+    subscribers: Subscribers,
 }
 
 impl Broker {
@@ -145,6 +147,7 @@ impl Broker {
             namespaces: Vec::new(),
             namespace_index: HashMap::new(),
             enumerations: Enumerations::default(),
+            subscribers: Subscribers::default(),
         }
     }
 
@@ -199,9 +202,19 @@ impl Broker {
         Ok(&self.namespace(namespace)?.repository)
     }
 
+    /// The classes that every namespace has besides its own: the roots of WMI's events, and what
+    /// clients look up by name. [`Broker::get_class`] answers for them in each namespace.
+    pub fn system_schema(&self) -> &'static cim::mof::Repository {
+        crate::namespaces::system_classes()
+    }
+
     /// The open and pull sessions over this broker's answers.
     pub fn enumerations(&self) -> &Enumerations {
         &self.enumerations
+    }
+
+    pub(crate) fn subscribers(&self) -> &Subscribers {
+        &self.subscribers
     }
 
     pub(crate) fn find_namespace(&self, namespace: &Namespace) -> Option<&ServedNamespace> {

@@ -13,6 +13,7 @@
 //!   links        the association table: instances, associators, references
 //!   query        WQL, and which parts of a filter a provider or the table can answer
 //!   invoke       method calls;  arguments: their checks and conversions
+//! events         subscriptions to what happens to instances
 //! enumeration    open and pull sessions over any of the answers
 //! interop        the namespace in which a server describes itself
 //! ```
@@ -28,6 +29,7 @@ mod arguments;
 pub mod broker;
 pub mod enumeration;
 mod errors;
+pub mod events;
 mod instances;
 pub mod interop;
 mod invoke;
@@ -42,6 +44,8 @@ pub use access::{Context, Role};
 pub use broker::{
     AssociatorFilter, Broker, ClassOptions, InvokeResult, QueryResult, ReferenceFilter, SetupError,
 };
+pub use events::{NoEvent, Subscription};
 pub use provider::{
-    ArgumentFault, ArgumentFaultKind, Arguments, Association, Equality, MethodOutcome, Provider,
+    ArgumentFault, ArgumentFaultKind, Arguments, Association, Change, Changes, Equality,
+    Interruption, MethodOutcome, Provider,
 };

@@ -25,6 +25,27 @@ pub(crate) struct Link<'a> {
     near: End,
 }
 
+impl Broker {
+    /// The link that a provider says there is, or was, between two objects. `None` when the class is
+    /// no association of this namespace.
+    pub(crate) fn link_between<'a>(
+        &self,
+        space: &'a ServedNamespace,
+        association: &Name,
+        (first, second): (ObjectPath, ObjectPath),
+    ) -> Option<Link<'a>> {
+        let row = space
+            .rows_below(association)
+            .find(|row| row.class == *association)?;
+        Some(Link {
+            row,
+            first: localized(&space.name, first),
+            second: localized(&space.name, second),
+            near: End::First,
+        })
+    }
+}
+
 impl Link<'_> {
     fn at(&self, end: End) -> &ObjectPath {
         match end {

@@ -6,7 +6,21 @@ use crate::provider::{Association, Provider};
 use cim::mof::Repository;
 use cim::{CimError, Class, Name, Namespace};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+/// The classes that every namespace has without anyone's doing.
+static SYSTEM: LazyLock<Repository> = LazyLock::new(|| {
+    let source = include_str!("../mof/system.mof");
+    match Repository::compile(&[("system.mof", source)]) {
+        Ok(classes) => classes,
+        Err(error) => panic!("the classes of this crate do not compile: {error}"),
+    }
+});
+
+/// See [`crate::Broker::system_schema`].
+pub(crate) fn system_classes() -> &'static Repository {
+    &SYSTEM
+}
 
 /// Which end of an association row an object stands at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,7 +134,7 @@ impl ServedNamespace {
     }
 
     pub(crate) fn find_class(&self, name: &Name) -> Option<&Arc<Class>> {
-        self.repository.class(name)
+        self.repository.class(name).or_else(|| SYSTEM.class(name))
     }
 
     /// `class` and its superclasses, nearest first.
@@ -131,7 +145,7 @@ impl ServedNamespace {
 
     /// Whether `class` is `base` or a subclass of it.
     pub(crate) fn is_a(&self, class: &Name, base: &Name) -> bool {
-        self.repository.is_a(class, base)
+        self.repository.is_a(class, base) || SYSTEM.is_a(class, base)
     }
 
     /// Who makes instances of exactly `class`.

@@ -79,6 +79,47 @@ pub struct ArgumentFault {
     pub error: CimError,
 }
 
+/// What happened to one object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// To an instance. One of the two is absent when it has come into being, or is gone.
+    Instance {
+        /// As it was, path filled in.
+        before: Option<Box<Instance>>,
+        /// As it is, path filled in.
+        after: Option<Box<Instance>>,
+    },
+    /// To a link between two objects; the broker makes the association's instance.
+    Link {
+        /// The association class, one that has a row in the association table.
+        association: Name,
+        /// The objects at the first and the second end.
+        ends: (ObjectPath, ObjectPath),
+        /// Whether it has come into being, rather than ceased to be.
+        appeared: bool,
+    },
+}
+
+/// Why changes are not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Interruption {
+    /// So many were not taken in time, and are lost. The next ones follow.
+    #[error("{0} changes were not taken in time")]
+    Missed(u64),
+    /// There will be no more.
+    #[error("there will be no more changes")]
+    Ended,
+}
+
+/// The changes of some classes from a certain moment on, in the order in which they happen. What
+/// is kept for a reader that does not take them is bounded.
+#[async_trait]
+pub trait Changes: Send {
+    /// Waits for the next changes; those that come together happened together. Nothing may be lost
+    /// when the future is dropped.
+    async fn next(&mut self) -> Result<Vec<Change>, Interruption>;
+}
+
 /// Answers for some classes of one namespace. Reads are synchronous: they look at published state
 /// and never wait.
 #[async_trait]
@@ -123,6 +164,13 @@ pub trait Provider: Send + Sync + 'static {
         Ok(instances
             .into_iter()
             .find(|i| i.path.as_ref().is_some_and(|p| p.names_same_object(path))))
+    }
+
+    /// The changes of instances of exactly these classes from now on, as they happen; association
+    /// classes among them mean their links. `None` when this provider announces none of them.
+    fn changes(&self, classes: &[Name]) -> Option<Box<dyn Changes>> {
+        let _ = classes;
+        None
     }
 
     /// Which role a caller needs for `method` of `class`.

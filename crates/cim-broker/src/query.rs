@@ -209,7 +209,7 @@ impl Broker {
     }
 
     /// Leaves what a SELECT list asks for, in its order, system properties included.
-    fn project(&self, space: &ServedNamespace, instance: &mut Instance, names: &[Name]) {
+    pub(crate) fn project(&self, space: &ServedNamespace, instance: &mut Instance, names: &[Name]) {
         let row = self.row(space, instance);
         let selected = names.iter().filter_map(|name| {
             if let Some(property) = instance.property(name.as_str()) {
@@ -350,7 +350,7 @@ fn number_or_boolean(literal: &Literal) -> Option<Value> {
 }
 
 /// The names in a SELECT list, each once; `None` for `*`.
-trait ProjectionNames {
+pub(crate) trait ProjectionNames {
     fn projection_names(&self) -> Option<Vec<Name>>;
 }
 
@@ -371,14 +371,15 @@ impl ProjectionNames for Select {
     }
 }
 
-fn refused(error: QueryError) -> CimError {
+pub(crate) fn refused(error: QueryError) -> CimError {
     let status = match &error {
         QueryError::Language(_) => CimStatus::QueryLanguageNotSupported,
-        QueryError::Event(_) => CimStatus::NotSupported,
+        QueryError::Event(_) | QueryError::Group => CimStatus::NotSupported,
         _ => CimStatus::InvalidQuery,
     };
     let advice = match &error {
         QueryError::Event(_) => " Poll with a query on the class itself instead.",
+        QueryError::Group => " Count the events at the client.",
         QueryError::UnknownProperty { .. } => {
             " Check the spelling, or query the subclass that has it."
         }

@@ -2,7 +2,7 @@
 
 use crate::broker::{AssociatorFilter, Broker, ClassOptions, ReferenceFilter};
 use crate::errors;
-use crate::namespaces::ServedNamespace;
+use crate::namespaces::{ServedNamespace, system_classes};
 use cim::{CimError, CimStatus, Class, Name, Namespace, PropertyDecl, QualifierDecl};
 use std::sync::Arc;
 
@@ -45,7 +45,9 @@ impl Broker {
         if let Some(class) = below {
             space.class(class)?;
         }
-        let repository = &space.repository;
+        let own = &space.repository;
+        let is_own = below.is_none_or(|class| own.class(class).is_some());
+        let repository = if is_own { own } else { system_classes() };
         let classes: Vec<&Arc<Class>> = match below {
             Some(class) => repository.subclasses(class, deep),
             None if deep => repository.classes().collect(),

@@ -18,9 +18,12 @@
 //! many clients escape nothing, `=`, `<>` and LIKE hold for the literal in either reading, and where
 //! an object path is compared, both readings are parsed as paths and compared as such.
 //!
-//! Not here: event queries. They are recognised, and refused with [`QueryError::Event`].
+//! # Events
+//! A query for events to come is another thing than one for what there is: [`EventQuery`]. Each
+//! parser refuses the other's queries and says so.
 
 mod compare;
+pub mod event;
 mod lexer;
 mod like;
 mod parser;
@@ -29,6 +32,7 @@ pub mod row;
 use crate::path::PathError;
 use crate::{Class, Name, ObjectPath, Value};
 
+pub use event::EventQuery;
 pub use like::Pattern;
 pub use row::{ClassRow, InstanceRow, Row};
 
@@ -65,9 +69,14 @@ pub enum QueryError {
         /// The missing character.
         closing: char,
     },
-    /// An event query.
-    #[error("event queries are not served here: {0} is an event class, or WITHIN was given")]
+    /// An event query where one for existing objects is expected.
+    #[error(
+        "this is an event query ({0} is an event class, or WITHIN was given), which cannot be answered at once"
+    )]
     Event(Name),
+    /// `GROUP`, `BY` or `HAVING` in an event query.
+    #[error("GROUP, BY and HAVING are not served: events are told one by one")]
+    Group,
     /// The path in braces is none.
     #[error("the object in braces: {0}")]
     Object(#[from] PathError),
@@ -339,16 +348,22 @@ impl Query {
     /// Parses a query in the named language: `WQL`, or one of the DMTF's names for the subset that
     /// is the same.
     pub fn parse_in(language: &str, text: &str) -> Result<Self, QueryError> {
-        const KNOWN: [&str; 5] = ["WQL", "WMI:WQL", "CIM:WQL", "DMTF:CQL", "CIM:CQL"];
-        let language = language.trim();
-        if KNOWN
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(language))
-        {
-            Query::parse(text)
-        } else {
-            Err(QueryError::Language(crate::convert::excerpt(language)))
-        }
+        check_language(language)?;
+        Query::parse(text)
+    }
+}
+
+/// Refuses languages other than WQL and its like.
+fn check_language(language: &str) -> Result<(), QueryError> {
+    const KNOWN: [&str; 5] = ["WQL", "WMI:WQL", "CIM:WQL", "DMTF:CQL", "CIM:CQL"];
+    let language = language.trim();
+    if KNOWN
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(language))
+    {
+        Ok(())
+    } else {
+        Err(QueryError::Language(crate::convert::excerpt(language)))
     }
 }
 

@@ -1,15 +1,17 @@
 //! The published copies of all machines, and the indexes over them. Readers take a lock for as long
 //! as it takes to copy a pointer; nobody holds it while waiting.
 
+use crate::feed::{Feed, Update};
 use crate::ids::{MachineId, SnapshotId};
 use crate::model::{Machine, Snapshot};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// All machines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Directory {
     inner: RwLock<Inner>,
+    feed: Feed,
 }
 
 #[derive(Debug, Default)]
@@ -20,13 +22,21 @@ struct Inner {
 }
 
 impl Directory {
+    /// An empty directory, whose changes are told to `feed`.
+    pub fn new(feed: Feed) -> Self {
+        Directory {
+            inner: RwLock::default(),
+            feed,
+        }
+    }
+
     /// Replaces what readers see of a machine.
     pub fn publish(&self, machine: Machine) {
         let machine = Arc::new(machine);
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let before = inner.machines.insert(machine.id, machine.clone());
-        if let Some(before) = before {
-            inner.forget(&before, Some(&machine));
+        if let Some(before) = &before {
+            inner.forget(before, Some(&machine));
         }
         inner
             .by_name
@@ -36,6 +46,11 @@ impl Directory {
         for snapshot in &machine.snapshots {
             inner.by_snapshot.insert(snapshot.id, machine.id);
         }
+        // Under the lock, so that readers are told in the order of publication.
+        self.feed.tell(|| Update::Machine {
+            before,
+            after: Some(machine),
+        });
     }
 
     /// The machine is gone.
@@ -43,6 +58,10 @@ impl Directory {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = inner.machines.remove(&id) {
             inner.forget(&before, None);
+            self.feed.tell(|| Update::Machine {
+                before: Some(before),
+                after: None,
+            });
         }
     }
 

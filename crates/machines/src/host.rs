@@ -3,6 +3,7 @@
 use crate::catalog::Catalog;
 use crate::directory::Directory;
 use crate::error::Error;
+use crate::feed::Feed;
 use crate::files::{self, Places};
 use crate::ids::MachineId;
 use crate::integrity::Depth;
@@ -31,6 +32,7 @@ pub(crate) struct Host {
     pub data_dir: PathBuf,
     pub run_root: PathBuf,
     pub catalog: Catalog,
+    pub feed: Feed,
     pub directory: Directory,
     pub jobs: Jobs,
     pub disks: DisksInUse,

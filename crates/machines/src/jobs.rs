@@ -3,6 +3,7 @@
 
 use crate::catalog::{Change, JobRow};
 use crate::error::Error;
+use crate::feed::{Feed, Update};
 use crate::ids::{JobId, MachineId, SnapshotId};
 use crate::model::{Job, JobError, JobKind, JobState, Timestamp};
 use crate::request::Actor;
@@ -15,9 +16,10 @@ use tokio::sync::watch;
 pub const KEPT: Duration = Duration::from_secs(6 * 60);
 
 /// All jobs: running ones, and those that ended less than [`KEPT`] ago.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Jobs {
     inner: Mutex<Inner>,
+    feed: Feed,
 }
 
 #[derive(Debug, Default)]
@@ -38,9 +40,18 @@ pub(crate) struct JobHandle {
     id: JobId,
     published: watch::Sender<Arc<Job>>,
     cancel: watch::Receiver<bool>,
+    feed: Feed,
 }
 
 impl Jobs {
+    /// No jobs; what happens to them is told to `feed`.
+    pub fn new(feed: Feed) -> Self {
+        Jobs {
+            inner: Mutex::default(),
+            feed,
+        }
+    }
+
     /// A new job, published at once; whoever begins it makes it durable.
     pub fn begin(
         &self,
@@ -78,10 +89,15 @@ impl Jobs {
             id,
             published: published.clone(),
             cancel: cancel.subscribe(),
+            feed: self.feed.clone(),
         };
         let mut inner = self.lock();
         inner.jobs.insert(id, Entry { published, cancel });
         inner.by_machine.entry(machine).or_default().push(id);
+        self.feed.tell(|| Update::Job {
+            before: None,
+            after: Some(handle.job()),
+        });
         handle
     }
 
@@ -98,6 +114,11 @@ impl Jobs {
                 inner.by_machine.remove(&machine);
             }
         }
+        let before = entry.published.borrow().clone();
+        self.feed.tell(|| Update::Job {
+            before: Some(before),
+            after: None,
+        });
     }
 
     pub fn all(&self) -> Vec<Arc<Job>> {
@@ -269,7 +290,14 @@ impl JobHandle {
             let mut job = shared.as_ref().clone();
             if job.finished.is_none() {
                 change(&mut job);
-                *shared = Arc::new(job);
+                let before = std::mem::replace(shared, Arc::new(job));
+                if before != *shared {
+                    let after = shared.clone();
+                    self.feed.tell(|| Update::Job {
+                        before: Some(before),
+                        after: Some(after),
+                    });
+                }
             }
         });
     }

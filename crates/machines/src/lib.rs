@@ -13,6 +13,7 @@ pub mod catalog;
 pub mod check;
 mod directory;
 pub mod error;
+pub mod feed;
 mod files;
 pub mod forecast;
 mod host;

@@ -2,7 +2,9 @@
 
 use crate::catalog::{AuditLine, Catalog, Change, DurableState, MachineBody};
 use crate::check::{self, Finding};
+use crate::directory::Directory;
 use crate::error::Error;
+use crate::feed::{Feed, Updates};
 use crate::forecast::Forecast;
 use crate::host::{self, DisksInUse, Host};
 use crate::ids::{DeviceId, JobId, MachineId, SnapshotId};
@@ -125,6 +127,7 @@ impl Machines {
         let (memory_mib, _) = crate::files::host_memory_mib();
         let catalog = Catalog::open(&config.data_dir).await?;
         let reports = Reports::load(&catalog).await?;
+        let feed = Feed::default();
         let host = Arc::new(Host {
             run_root: host::run_root(&config.data_dir)?,
             catalog,
@@ -132,8 +135,9 @@ impl Machines {
             reports,
             verify_before_apply: config.verify_before_apply,
             data_dir: config.data_dir,
-            directory: Default::default(),
-            jobs: Jobs::default(),
+            directory: Directory::new(feed.clone()),
+            jobs: Jobs::new(feed.clone()),
+            feed,
             disks: DisksInUse::default(),
             img: qemu::img::Img::new(&installation),
             installation,
@@ -189,6 +193,7 @@ impl Machines {
         for task in tasks {
             let _ = task.await;
         }
+        self.host.feed.end();
     }
 
     // Readers: published copies, never waiting.
@@ -196,6 +201,11 @@ impl Machines {
     /// All machines, by identity.
     pub fn all(&self) -> Vec<Arc<Machine>> {
         self.host.directory.all()
+    }
+
+    /// What is published from now on, machines and jobs in one order.
+    pub fn updates(&self) -> Updates {
+        self.host.feed.subscribe()
     }
 
     /// One machine.

@@ -22,12 +22,12 @@ type Facts = fn(&Host, &ObjectPath, &ObjectPath) -> Vec<Property>;
 type FactsOfLink = Box<dyn Fn(&ObjectPath, &ObjectPath) -> Vec<Property> + Send + Sync>;
 
 /// One association.
-struct Row {
-    class: &'static str,
+pub(crate) struct Row {
+    pub(crate) class: &'static str,
     roles: (&'static str, &'static str),
-    first: Vec<&'static str>,
+    pub(crate) first: Vec<&'static str>,
     second: Vec<&'static str>,
-    forward: Links,
+    pub(crate) forward: Links,
     backward: Links,
     /// Properties besides the references.
     facts: Option<Facts>,
@@ -65,6 +65,14 @@ impl Row {
 
 fn resource_classes() -> Vec<&'static str> {
     ResourceClass::ALL.map(ResourceClass::name).to_vec()
+}
+
+/// The rows between objects of one machine: from a copy of the machine alone, forward finds all of
+/// their links.
+pub(crate) fn machine_rows() -> Vec<Row> {
+    let mut rows = settings_rows();
+    rows.extend(device_rows());
+    rows
 }
 
 fn rows() -> Vec<Row> {

@@ -2,6 +2,7 @@
 //!
 //! The classes themselves are MOF files (`mof/`), compiled by [`schema`]. What exists and how it is
 //! named is in `subject`; how it is shown in `read`; what leads where in `associations`, one table;
+//! what happens to it in `changes`;
 //! what can be done in `methods`, one table of rights and one function for each verb. [`errors`]
 //! says what each cause of a failure is called on the wires.
 //!
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod associations;
+mod changes;
 pub mod errors;
 mod host;
 mod methods;

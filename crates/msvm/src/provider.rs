@@ -1,5 +1,6 @@
 //! The provider that the broker asks.
 
+use crate::changes::HyperVChanges;
 use crate::errors::code;
 use crate::host::Host;
 use crate::methods::{self, returning};
@@ -7,7 +8,7 @@ use crate::read;
 use async_trait::async_trait;
 use cim::{CimError, Instance, Name, ObjectPath};
 use cim_broker::provider::ArgumentFault;
-use cim_broker::{Arguments, Context, Equality, MethodOutcome, Provider, Role};
+use cim_broker::{Arguments, Changes, Context, Equality, MethodOutcome, Provider, Role};
 use std::sync::Arc;
 
 /// Answers for every class of the namespace that is not an association.
@@ -58,6 +59,11 @@ impl Provider for HyperV {
             .resolve(path)
             .map(|subject| self.host.instance(&subject))
             .transpose()
+    }
+
+    fn changes(&self, classes: &[Name]) -> Option<Box<dyn Changes>> {
+        let changes = HyperVChanges::of(&self.host, classes)?;
+        Some(Box::new(changes))
     }
 
     fn required_role(&self, class: &Name, method: &Name) -> Role {

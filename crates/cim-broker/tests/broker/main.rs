@@ -4,6 +4,7 @@
 
 mod associations;
 mod enumeration;
+mod events;
 mod fleet;
 mod instances;
 mod interop;

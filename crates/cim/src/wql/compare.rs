@@ -82,6 +82,8 @@ fn property_value<'a>(path: &PropertyPath, row: &'a dyn Row) -> Option<Cow<'a, V
         let next = match instance.get(segment.as_str()) {
             Some(next) => next.clone(),
             None if segment.is("__CLASS") => Value::from(instance.class.as_str()),
+            None if segment.is("__PATH") => instance.path.as_ref()?.to_string().into(),
+            None if segment.is("__RELPATH") => instance.path.as_ref()?.relpath().into(),
             None => return None,
         };
         value = Cow::Owned(next);

@@ -2,8 +2,8 @@
 
 use super::lexer::{self, Kind, Token};
 use super::{
-    AssociatorsOf, Condition, Literal, MAX_NESTING, Operand, Operator, Output, Pattern, Projection,
-    PropertyPath, Query, QueryError, ReferencesOf, Select,
+    AssociatorsOf, Condition, EventQuery, Literal, MAX_NESTING, Operand, Operator, Output, Pattern,
+    Projection, PropertyPath, Query, QueryError, ReferencesOf, Select,
 };
 use crate::convert::{excerpt, parse_integer, parse_real};
 use crate::{Name, ObjectPath};
@@ -21,6 +21,25 @@ pub(super) fn parse(text: &str) -> Result<Query, QueryError> {
     };
     parser.end()?;
     Ok(query)
+}
+
+pub(super) fn parse_event(text: &str) -> Result<EventQuery, QueryError> {
+    let mut parser = Parser::new(text)?;
+    if !parser.keyword("SELECT") {
+        return Err(parser.expected("SELECT"));
+    }
+    let (projection, class) = parser.select_from()?;
+    let within = if parser.keyword("WITHIN") {
+        Some(parser.seconds()?)
+    } else {
+        None
+    };
+    let select = parser.select_where(projection, class)?;
+    if parser.is_keyword(0, "GROUP") || parser.is_keyword(0, "HAVING") {
+        return Err(QueryError::Group);
+    }
+    parser.end()?;
+    Ok(EventQuery { select, within })
 }
 
 pub(super) fn parse_condition(text: &str) -> Result<Condition, QueryError> {
@@ -102,16 +121,40 @@ impl<'a> Parser<'a> {
     }
 
     fn select(&mut self) -> Result<Select, QueryError> {
-        let mut projection = self.projection()?;
-        if !self.keyword("FROM") {
-            return Err(self.expected("FROM"));
-        }
-        let class = self.name("a class name")?;
+        let (projection, class) = self.select_from()?;
         let event = class.as_str().to_ascii_lowercase();
         let event = event.starts_with("__") && event.ends_with("event");
         if event || self.is_keyword(0, "WITHIN") || self.is_keyword(0, "GROUP") {
             return Err(QueryError::Event(class));
         }
+        self.select_where(projection, class)
+    }
+
+    fn select_from(&mut self) -> Result<(Projection, Name), QueryError> {
+        let projection = self.projection()?;
+        if !self.keyword("FROM") {
+            return Err(self.expected("FROM"));
+        }
+        Ok((projection, self.name("a class name")?))
+    }
+
+    /// The number after WITHIN.
+    fn seconds(&mut self) -> Result<f64, QueryError> {
+        let expected = "a number of seconds above 0";
+        let Some(Kind::Number(number)) = self.peek() else {
+            return Err(self.expected(expected));
+        };
+        let seconds = parse_real(number).filter(|seconds| *seconds > 0.0 && seconds.is_finite());
+        let seconds = seconds.ok_or_else(|| self.expected(expected))?;
+        self.next += 1;
+        Ok(seconds)
+    }
+
+    fn select_where(
+        &mut self,
+        mut projection: Projection,
+        class: Name,
+    ) -> Result<Select, QueryError> {
         let mut filter = if self.keyword("WHERE") {
             Some(self.condition(0)?)
         } else {

@@ -1,6 +1,6 @@
 //! What `cim::wql` promises.
 
-use cim::wql::{ClassRow, InstanceRow, Literal, Query, QueryError, Select};
+use cim::wql::{ClassRow, EventQuery, InstanceRow, Literal, Query, QueryError, Select};
 use cim::{DateTime, Instance, Name, Namespace, ObjectPath, Property, Value};
 use proptest::prelude::*;
 
@@ -236,6 +236,60 @@ fn event_queries_are_told_apart() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn an_event_query_says_what_it_is_about() {
+    let parse = |text| EventQuery::parse_in("WQL", text).expect(text);
+    let query = parse(
+        "SELECT * FROM __InstanceModificationEvent WITHIN 2.5 WHERE TargetInstance ISA 'Msvm_X' \
+         AND TargetInstance.EnabledState <> PreviousInstance.EnabledState",
+    );
+    assert_eq!(query.within, Some(2.5));
+    assert!(query.select.class.is("__InstanceModificationEvent"));
+    assert_eq!(query.target_classes(), Some(vec!["Msvm_X".into()]));
+    assert_eq!(query.target_properties(), vec![Name::new("EnabledState")]);
+
+    let query = parse("select TargetInstance from __InstanceCreationEvent");
+    assert_eq!((query.within, query.target_classes()), (None, None));
+    let either = "SELECT * FROM __InstanceOperationEvent WHERE \
+                  TargetInstance ISA 'A' OR TargetInstance.__CLASS = 'B'";
+    let classes = parse(either).target_classes();
+    assert_eq!(classes, Some(vec!["A".into(), "B".into()]));
+    for open in [
+        "SELECT * FROM __InstanceOperationEvent WHERE NOT TargetInstance ISA 'A'",
+        "SELECT * FROM __InstanceOperationEvent WHERE TargetInstance ISA 'A' OR TIME_CREATED > 1",
+        "SELECT * FROM __InstanceModificationEvent WHERE PreviousInstance ISA 'A'",
+    ] {
+        assert_eq!(parse(open).target_classes(), None, "{open}");
+    }
+}
+
+#[test]
+fn what_event_queries_must_not_say() {
+    let refused = |text| EventQuery::parse_in("WQL", text).expect_err(text);
+    for text in [
+        "SELECT * FROM __InstanceCreationEvent GROUP WITHIN 10",
+        "SELECT * FROM __InstanceCreationEvent WITHIN 1 WHERE TargetInstance ISA 'A' \
+         GROUP WITHIN 5 BY TargetInstance.Name HAVING NumberOfEvents > 3",
+    ] {
+        assert_eq!(refused(text), QueryError::Group, "{text}");
+    }
+    for text in [
+        "SELECT * FROM __InstanceCreationEvent WITHIN",
+        "SELECT * FROM __InstanceCreationEvent WITHIN 0",
+        "SELECT * FROM __InstanceCreationEvent WITHIN -1",
+        "SELECT * FROM __InstanceCreationEvent WITHIN soon",
+        "SELECT * FROM __InstanceCreationEvent WHERE",
+        "ASSOCIATORS OF {A.B=1}",
+    ] {
+        assert!(
+            matches!(refused(text), QueryError::Expected { .. }),
+            "{text}"
+        );
+    }
+    let language = EventQuery::parse_in("SQL", "SELECT * FROM __Event");
+    assert!(matches!(language, Err(QueryError::Language(_))));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! registered over real machines in a temporary data directory. Some run QEMU, none needs a guest.
 
 mod calls;
+mod events;
 mod fixture;
 mod reads;
 mod rights;

@@ -10,7 +10,7 @@ const GENERIC: &str = "Msvm_ResourceAllocationSettingData";
 
 impl Fixture {
     /// A small machine with a disk.
-    async fn small(&self, disk: &str) -> Instance {
+    pub async fn small(&self, disk: &str) -> Instance {
         let machine = self.define("web01").await;
         let memory = self.resources(&self.settings(&machine), "Msvm_MemorySettingData");
         let size = changed(&memory[0], &[("VirtualQuantity", 64u64.into())]);
@@ -40,7 +40,7 @@ impl Fixture {
     }
 
     /// Brings a machine to a state; answers the job.
-    async fn bring(&self, machine: &Instance, state: u16) -> Instance {
+    pub async fn bring(&self, machine: &Instance, state: u16) -> Instance {
         let answer = self.request(machine, state).await;
         assert_eq!(answer.code, 4096);
         let job = self.finished(&answer.path("Job")).await;

@@ -9,7 +9,7 @@ const GENERIC: &str = "Msvm_ResourceAllocationSettingData";
 const INVALID: u32 = 32773;
 
 impl Fixture {
-    async fn begin_snapshot(&self, machine: &Instance) -> Answer {
+    pub async fn begin_snapshot(&self, machine: &Instance) -> Answer {
         let answer = self
             .call(
                 "CreateVirtualSystemSnapshot",
@@ -22,7 +22,7 @@ impl Fixture {
     }
 
     /// Takes a snapshot and finds it as clients do: through the job.
-    async fn snapshot(&self, machine: &Instance) -> Instance {
+    pub async fn snapshot(&self, machine: &Instance) -> Instance {
         let answer = self.begin_snapshot(machine).await;
         let job = self.finished(&answer.path("Job")).await;
         assert_eq!(job.value("JobState").as_u16(), Some(7), "{job:?}");
