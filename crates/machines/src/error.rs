@@ -214,6 +214,7 @@ pub enum QemuError {
     Live(#[from] qemu::live::LiveError),
     Image(#[from] qemu::memory_image::ImageError),
     Restore(#[from] qemu::memory_image::RestoreError),
+    Postcopy(#[from] qemu::postcopy::PostcopyError),
     Receive(#[from] qemu::receiver::ReceiveError),
     Merge(#[from] qemu::merge::MergeError),
     Img(#[from] qemu::img::ImgError),

@@ -46,6 +46,7 @@ pub(crate) struct Host {
     pub healers: Healers,
     pub shutdown_patience: Duration,
     pub memory_headroom_mib: u64,
+    pub restore_on_demand: bool,
     pub crash: CrashPoint,
     pub limits: HostLimits,
     /// Last, so that it is released after everything else is closed.

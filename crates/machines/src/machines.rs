@@ -62,6 +62,9 @@ pub struct Config {
     pub verify_before_apply: Depth,
     /// How many MiB of frozen disk layers are read each second to hash them; 0: none are.
     pub hash_rate_mib: u64,
+    /// Whether a machine started from a saved state runs before all of its memory is there, where
+    /// the host can do that.
+    pub restore_on_demand: bool,
 }
 
 impl Config {
@@ -77,6 +80,7 @@ impl Config {
             memory_headroom_mib: 0,
             verify_before_apply: Depth::Metadata,
             hash_rate_mib: 256,
+            restore_on_demand: true,
         }
     }
 }
@@ -146,6 +150,7 @@ impl Machines {
             healers: Default::default(),
             shutdown_patience: config.shutdown_patience,
             memory_headroom_mib: config.memory_headroom_mib,
+            restore_on_demand: config.restore_on_demand,
             crash: CrashPoint::from_environment(),
             limits: HostLimits { memory_mib },
             _lock: taken,
@@ -305,6 +310,8 @@ impl Machines {
             parent: None,
             last_applied: None,
             saved_image: None,
+            serving: None,
+            restored: None,
             health: Health::Ok,
             process: None,
             detached: Vec::new(),

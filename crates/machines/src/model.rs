@@ -18,6 +18,12 @@ impl Timestamp {
             .unwrap_or_default();
         Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
+
+    /// How long ago it was; no time at all, if the clock was set back.
+    pub fn elapsed(self) -> Duration {
+        let micros = Timestamp::now().0.saturating_sub(self.0);
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    }
 }
 
 /// The state of a machine. The transitional ones last as long as their job.
@@ -89,6 +95,8 @@ pub struct Machine {
     pub snapshots: Vec<Arc<Snapshot>>,
     /// While it has a process: what runs it.
     pub process: Option<Process>,
+    /// While it has a process that was started from a saved state: how that went.
+    pub restored: Option<Restoration>,
 }
 
 /// The process behind a running machine.
@@ -100,6 +108,26 @@ pub struct Process {
     pub accelerator: (String, String),
     /// How guest memory is backed (`hugetlb`, `transparent huge pages`), and why.
     pub memory_backing: (String, String),
+}
+
+/// How a machine was started from a saved state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restoration {
+    /// When it was asked for.
+    pub since: Option<Timestamp>,
+    /// Why all memory was loaded before the guest ran, if it was.
+    pub whole_because: Option<String>,
+    /// Until the guest ran.
+    pub running: Option<Duration>,
+    /// Until the guest first gave a sign of life; nothing, where it has no way to give one.
+    pub first_heartbeat: Option<Duration>,
+    /// Until all of its memory was there.
+    pub resident: Option<Duration>,
+    /// Pages that the guest had to ask for.
+    pub requests: Option<u64>,
+    /// The sum of the times that such pages took. Processors that wait at the same time are
+    /// counted each.
+    pub waited: Option<Duration>,
 }
 
 /// Settings of a machine that a snapshot does not hold (`Msvm_VirtualSystemGlobalSettingData`).

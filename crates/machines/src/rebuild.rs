@@ -97,6 +97,8 @@ fn record_of(id: MachineId, manifests: &[(PathBuf, Manifest)]) -> Record {
             parent: None,
             last_applied: None,
             saved_image: None,
+            serving: None,
+            restored: None,
             health: Health::Ok,
             process: None,
             detached: Vec::new(),

@@ -11,7 +11,10 @@ use crate::model::{Health, JobKind, JobState, Timestamp};
 use crate::owner::record::Record;
 use crate::owner::state_verbs::{kill, turned_off, undo_save};
 use crate::owner::work::{Guest, Work};
-use crate::owner::{guest_watch, merge, snapshot_apply, snapshot_create, snapshot_remove, stall};
+use crate::owner::{
+    guest_watch, merge, restore, snapshot_apply, snapshot_create, snapshot_remove, stall,
+    state_verbs,
+};
 use crate::request::Actor;
 use crate::saga::{CreatePlan, MergePlan, Plan, StartPlan};
 use qemu::process::{ProcessError, RunState};
@@ -25,7 +28,11 @@ pub(crate) async fn settle(
     jobs: &HashMap<JobId, JobHandle>,
 ) -> Result<(), Error> {
     if may_run(work, &journal) {
+        let serving = rescue(work, &journal).await;
         find_guest(work).await?;
+        if let Some(guest) = &mut work.guest {
+            guest.memory = serving;
+        }
     }
     for row in journal {
         let job = jobs.get(&row.saga).cloned();
@@ -62,6 +69,25 @@ fn may_run(work: &Work, journal: &[JournalRow]) -> bool {
     runs || !journal.is_empty() || work.host.run_dir(work.record.id).exists()
 }
 
+/// Goes on with memory that was on its way to the guest.
+async fn rescue(work: &Work, journal: &[JournalRow]) -> Option<restore::Serving> {
+    let body = &work.record.body;
+    if let (Some(image), Some(process)) = (body.serving, &body.process) {
+        return restore::rescue(work, image, process).await;
+    }
+    for row in journal {
+        if let Ok(Plan::Start(StartPlan {
+            image: Some(image),
+            launched: Some(launched),
+        })) = Plan::read(row)
+            && launched.on_demand
+        {
+            return restore::rescue(work, image, &launched.process).await;
+        }
+    }
+    None
+}
+
 async fn find_guest(work: &mut Work) -> Result<(), Error> {
     let run_dir = work.host.run_dir(work.record.id);
     match qemu::Process::reconnect(&run_dir, work.record.id.0).await {
@@ -93,7 +119,7 @@ fn forgotten(work: &Work, row: &JournalRow) -> JobHandle {
 
 async fn settle_saga(work: &mut Work, row: &JournalRow, job: &JobHandle) -> Result<(), Error> {
     match Plan::read(row)? {
-        Plan::Start(plan) => settle_start(work, job, &row.step, plan).await,
+        Plan::Start(plan) => settle_start(work, job, row, plan).await,
         Plan::TurnOff => {
             kill(work).await;
             let mut new = turned_off(&work.record);
@@ -152,21 +178,36 @@ async fn end(work: &mut Work, job: &JobHandle, row: &JournalRow, new: Record) ->
 async fn settle_start(
     work: &mut Work,
     job: &JobHandle,
-    step: &str,
+    row: &JournalRow,
     plan: StartPlan,
 ) -> Result<(), Error> {
-    if step != "start.run" {
-        kill(work).await;
+    let launched = match (row.step.as_str(), &plan.launched) {
+        ("start.run", Some(launched)) => launched.clone(),
+        _ => {
+            kill(work).await;
+            return Err(Error::ServiceRestarted);
+        }
+    };
+    if work.process().is_err() {
+        work.guest = None;
+        if launched.written == restore::marks(&work.record) {
+            // The guest has not run, or not written anything: the saved state fits its disks.
+            return Err(Error::ServiceRestarted);
+        }
+        let mut new = turned_off(&work.record);
+        new.body.health = Health::Critical(
+            "The virtual machine's process ended while the service was away.".into(),
+        );
+        restore::release(work, new).await?;
         return Err(Error::ServiceRestarted);
     }
-    // The claim on the saved state is gone already, so this goes forward.
-    work.process()?
-        .cont()
-        .await
-        .map_err(Error::qemu("Letting the guest run"))?;
-    work.sweep(&plan.sweep).await?;
-    let same = work.record.clone();
-    work.finish(same, job).await
+    let (new, sweep) = state_verbs::running(&work.record, plan.image, launched);
+    end(work, job, row, new).await?;
+    if let Err(cause) = work.sweep(&sweep).await {
+        tracing::error!(%cause, "a used saved state could not be deleted");
+    }
+    // What is left is the same as without a saga: its memory must come, and it must run.
+    Ok(())
 }
 
 async fn settle_create(
@@ -234,6 +275,13 @@ async fn reconcile(work: &mut Work) -> Result<(), Error> {
         kill(work).await;
         return Ok(());
     }
+    if work.record.body.serving.is_some() && !is_served(work) {
+        restore::try_again(work).await?;
+        if work.record.body.serving.is_some() && !is_served(work) {
+            // The watch tries again.
+            return Ok(());
+        }
+    }
     let status = process
         .status()
         .await
@@ -254,6 +302,11 @@ async fn reconcile(work: &mut Work) -> Result<(), Error> {
         _ => {}
     }
     work.commit(new, Vec::new()).await
+}
+
+/// Whether the rest of the guest's memory is on its way.
+fn is_served(work: &Work) -> bool {
+    work.guest.as_ref().is_some_and(|g| g.memory.is_some())
 }
 
 /// Sagas of machines whose rows are gone: a destruction that did not get to its end.

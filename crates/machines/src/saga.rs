@@ -8,7 +8,7 @@
 use crate::catalog::{Image, JournalRow, Layer};
 use crate::error::Error;
 use crate::ids::{DeviceId, ImageId, JobId, LayerId, MachineId, SnapshotId};
-use crate::model::Timestamp;
+use crate::model::{Process, Restoration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -62,7 +62,13 @@ pub const STEPS: &[(&str, &[&str])] = &[
     ),
     (
         "start",
-        &["start.launch", "start.launched", "start.run", "start.done"],
+        &[
+            "start.launch",
+            "start.launched",
+            "start.run",
+            "start.running",
+            "start.done",
+        ],
     ),
     (
         "save",
@@ -74,6 +80,7 @@ pub const STEPS: &[(&str, &[&str])] = &[
             "save.done",
         ],
     ),
+    ("restore", &["restore.resident"]),
     ("turn_off", &["turn_off.quit", "turn_off.done"]),
     ("change_state", &["state.change"]),
     (
@@ -129,8 +136,33 @@ pub(crate) enum Plan {
 pub(crate) struct StartPlan {
     /// The saved state that is restored.
     pub image: Option<ImageId>,
-    /// Files to delete once the guest runs.
-    pub sweep: Sweep,
+    /// From the step on at which the guest may run.
+    #[serde(default)]
+    pub launched: Option<Launched>,
+}
+
+/// A process in which the guest may run from now on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Launched {
+    pub process: Process,
+    /// The guest gets its memory on demand; not so without a saved state.
+    pub on_demand: bool,
+    pub restored: Option<Restoration>,
+    /// The files that the guest can write to, as they were before it could. If the process is
+    /// gone when this is looked at again and they are as they were, the guest has not run, and the
+    /// saved state still fits its disks.
+    pub written: Vec<FileMark>,
+}
+
+/// What changes when a file is written to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileMark {
+    pub path: PathBuf,
+    pub inode: u64,
+    pub bytes: u64,
+    pub blocks: u64,
+    /// Seconds and nanoseconds.
+    pub modified: (i64, i64),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

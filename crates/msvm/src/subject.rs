@@ -37,6 +37,7 @@ pub(crate) const BIOS: &str = "Msvm_BIOSElement";
 pub(crate) const SNAPSHOT_STATISTICS: &str = "Rootvirt_SnapshotStatistics";
 pub(crate) const JOB_STATISTICS: &str = "Rootvirt_JobStatistics";
 pub(crate) const PROCESS: &str = "Rootvirt_Process";
+pub(crate) const RESTORE_STATISTICS: &str = "Rootvirt_RestoreStatistics";
 pub(crate) const SNAPSHOT_SERVICE: &str = "Rootvirt_SnapshotService";
 pub(crate) const SNAPSHOT_FILE: &str = "Rootvirt_SnapshotFile";
 pub(crate) const SNAPSHOT_REHEARSAL: &str = "Rootvirt_SnapshotRehearsal";
@@ -166,6 +167,8 @@ pub(crate) enum Subject {
     JobStatistics(Arc<Job>),
     /// The process of a machine that has one.
     Process(Arc<Machine>),
+    /// How a machine was started from a saved state.
+    RestoreStatistics(Arc<Machine>),
     /// What checks, verifies and rehearses snapshots.
     SnapshotService,
     /// A file of a snapshot, by its place in the last verification.
@@ -302,6 +305,7 @@ impl Subject {
             Subject::SnapshotStatistics(_) => SNAPSHOT_STATISTICS,
             Subject::JobStatistics(_) => JOB_STATISTICS,
             Subject::Process(_) => PROCESS,
+            Subject::RestoreStatistics(_) => RESTORE_STATISTICS,
             Subject::SnapshotService => SNAPSHOT_SERVICE,
             Subject::SnapshotFile(..) => SNAPSHOT_FILE,
             Subject::SnapshotRehearsal(..) => SNAPSHOT_REHEARSAL,
@@ -346,7 +350,7 @@ impl Subject {
             Subject::SnapshotFile(snapshot, _, index) => {
                 by_instance_id(class, format!("Microsoft:{}\\{index}", snapshot.id))
             }
-            Subject::Process(machine) => {
+            Subject::Process(machine) | Subject::RestoreStatistics(machine) => {
                 ObjectPath::of_instance(class, [("SystemName", machine.id.to_string())])
             }
             Subject::Pool(_, pool) => by_instance_id(class, pool.id.to_owned()),
@@ -491,6 +495,11 @@ impl Host {
                 .process
                 .is_some()
                 .then_some(Subject::Process(machine))
+        } else if path.class.is(RESTORE_STATISTICS) {
+            let id: MachineId = path.key_str("SystemName")?.parse().ok()?;
+            let machine = self.machines.machine(id)?;
+            let restored = machine.restored.is_some();
+            restored.then_some(Subject::RestoreStatistics(machine))
         } else if path.class.is(BIOS) {
             let id = single_backslashes(path.key_str("SoftwareElementID")?);
             match InstanceId::parse(&id)? {

@@ -3,7 +3,8 @@
 
 use crate::ids::{ImageId, JobId, LayerId, MachineId, SnapshotId};
 use crate::model::{
-    GlobalSettings, Health, Job, JobKind, JobState, Process, Settings, Snapshot, Timestamp,
+    GlobalSettings, Health, Job, JobKind, JobState, Process, Restoration, Settings, Snapshot,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -39,6 +40,12 @@ pub struct MachineBody {
     pub last_applied: Option<SnapshotId>,
     /// While `Saved`: the memory image.
     pub saved_image: Option<ImageId>,
+    /// While the guest gets its memory on demand: the memory image that it comes from.
+    #[serde(default)]
+    pub serving: Option<ImageId>,
+    /// How it was last started from a saved state, while it runs since.
+    #[serde(default)]
+    pub restored: Option<Restoration>,
     /// Whether it can go on.
     pub health: Health,
     /// While it has a process.

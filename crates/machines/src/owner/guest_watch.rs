@@ -2,6 +2,7 @@
 //! still because of something outside.
 
 use super::record::Record;
+use super::restore::{self, News};
 use super::state_verbs::turned_off;
 use super::work::{Guest, Work};
 use crate::catalog::DurableState;
@@ -21,6 +22,8 @@ pub(crate) enum Happening {
     /// Events were missed, or it is time to look.
     Look,
     Exited,
+    /// To memory that is on its way.
+    Memory(News),
 }
 
 /// The next thing that happens; never, without a guest.
@@ -38,6 +41,7 @@ pub(crate) async fn next(work: Option<&mut Work>) -> Happening {
     let tick = guest.stall.next_look();
     tokio::select! {
         () = process.exited() => Happening::Exited,
+        news = restore::news(guest.memory.as_mut()) => Happening::Memory(news),
         event = guest.events.recv() => match event {
             Ok(event) => Happening::Event(event),
             Err(RecvError::Lagged(_)) => Happening::Look,
@@ -56,6 +60,13 @@ pub(crate) async fn handle(work: &mut Work, happening: Happening) {
     let outcome = match happening {
         Happening::Exited => ended(work).await,
         Happening::Look => look(work).await,
+        Happening::Memory(news) => match restore::handle(work, news).await {
+            Ok(()) => {
+                super::memory::heal(work).await;
+                Ok(())
+            }
+            failed => failed,
+        },
         Happening::Event(event) => match event.name.as_str() {
             "SHUTDOWN" => shut_down(work).await,
             "BLOCK_IO_ERROR" => disk_failed(work, &event).await,
@@ -141,6 +152,13 @@ pub(crate) async fn look(work: &mut Work) -> Result<(), Error> {
     let Ok(process) = work.process() else {
         return Ok(());
     };
+    let memory = work.guest.as_ref().and_then(|guest| guest.memory.as_ref());
+    match memory {
+        // It stands still until its memory can be read, which is told.
+        Some(serving) if serving.held || serving.is_troubled() => return Ok(()),
+        None if work.record.body.serving.is_some() => return restore::try_again(work).await,
+        _ => {}
+    }
     let status = process
         .status()
         .await
@@ -182,6 +200,9 @@ pub(crate) async fn look(work: &mut Work) -> Result<(), Error> {
 async fn commit(work: &mut Work, new: Record) -> Result<(), Error> {
     if new.body == work.record.body {
         return Ok(());
+    }
+    if new.body.serving != work.record.body.serving {
+        return restore::release(work, new).await;
     }
     work.commit(new, Vec::new()).await
 }

@@ -33,6 +33,8 @@ pub(crate) fn spec(
     };
     spec.memory.mib = settings.memory.quantity_mib;
     spec.memory.backing = backing;
+    // Memory that comes from elsewhere would only be filled twice.
+    spec.memory.prealloc = start != Start::Incoming;
     spec.vcpus = settings.processor.count;
     spec.smbios = Smbios {
         serial_number: settings.bios_serial_number.clone(),

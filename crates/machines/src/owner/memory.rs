@@ -76,7 +76,8 @@ fn healable(work: &Work) -> Option<qemu::Process> {
     let process = work.process().ok()?;
     let shown = work.record.body.process.as_ref()?;
     let splits = shown.memory_backing.0 == Backing::Transparent.as_str();
-    splits.then_some(process)
+    // QEMU keeps memory that is on its way in small pages.
+    (splits && work.record.body.serving.is_none()).then_some(process)
 }
 
 async fn on_huge_pages(

@@ -15,6 +15,7 @@ mod memory;
 pub(crate) mod merge;
 pub(crate) mod merge_choice;
 pub(crate) mod record;
+pub(crate) mod restore;
 pub(crate) mod snapshot_apply;
 mod snapshot_check;
 pub(crate) mod snapshot_create;
@@ -195,7 +196,10 @@ impl Owner {
                         if let Some(stop) = &running.stop {
                             stop.send_replace(true);
                         }
-                        let _ = running.task.await;
+                        self.work = running.task.await.ok();
+                    }
+                    if let Some(work) = &mut self.work {
+                        restore::close(work).await;
                     }
                     for aside in self.asides.drain(..) {
                         aside.end(&self.host).await;

@@ -65,6 +65,7 @@ impl Record {
             last_applied: body.last_applied,
             snapshots: self.snapshots.iter().map(|s| s.snapshot.clone()).collect(),
             process: body.process.clone(),
+            restored: body.restored.clone(),
         }
     }
 
@@ -138,10 +139,14 @@ impl Record {
         needed
     }
 
-    /// Images of snapshots, and the saved state.
+    /// Images of snapshots, the saved state, and the one that a guest gets its memory from.
     pub fn named_images(&self) -> BTreeSet<ImageId> {
         let snapshots = self.snapshots.iter().filter_map(|s| s.image);
-        snapshots.chain(self.body.saved_image).collect()
+        let body = &self.body;
+        snapshots
+            .chain(body.saved_image)
+            .chain(body.serving)
+            .collect()
     }
 
     /// These, and every one that they stand on.

@@ -7,6 +7,7 @@
 use super::fold;
 use super::images;
 use super::record::{Record, layers_of};
+use super::restore;
 use super::stall;
 use super::tidy;
 use super::work::{Work, blocking, node, qemu_layer};
@@ -49,6 +50,7 @@ pub(crate) async fn create(work: &mut Work, job: &JobHandle) -> Result<(), Error
     let begun = Instant::now();
     check(work).await?;
     job.set_cancellable(true);
+    restore::wait_until_resident(work, job).await?;
     tidy::shorten(work, job).await?;
     let mut plan = plan(work);
     work.show_activity(Some(Activity::CreatingSnapshot));

@@ -3,6 +3,7 @@
 use super::images;
 use super::memory;
 use super::record::Record;
+use super::restore;
 use super::snapshot_create::{self, listen, stop_sending, wait_for_memory};
 use super::work::{Work, blocking};
 use crate::catalog::{DurableState, Image};
@@ -10,16 +11,13 @@ use crate::error::Error;
 use crate::files;
 use crate::ids::ImageId;
 use crate::jobs::JobHandle;
-use crate::model::{Health, State};
-use crate::saga::{Plan, SavePlan, StartPlan, Sweep};
-use qemu::qmp::QmpError;
+use crate::model::{Health, Restoration, State, Timestamp};
+use crate::saga::{Launched, Plan, SavePlan, StartPlan, Sweep};
 use qemu::spec::Start;
 use std::time::Duration;
 
 /// How long QEMU may take to end when asked to.
 const QUIT_PATIENCE: Duration = Duration::from_secs(5);
-/// How long loading a saved state may take.
-const RESTORE_PATIENCE: Duration = Duration::from_secs(600);
 /// Room that must be left beside a saved state.
 const SLACK: u64 = 64 << 20;
 
@@ -27,119 +25,133 @@ const SLACK: u64 = 64 << 20;
 pub(crate) async fn start(work: &mut Work, job: &JobHandle) -> Result<(), Error> {
     let plan = StartPlan {
         image: work.record.body.saved_image,
-        sweep: Sweep::default(),
+        launched: None,
     };
     work.show_state(State::Starting, State::Running);
     work.begin(job, "start.launch", &Plan::Start(plan.clone()))
         .await?;
-    if let Err(cause) = launch_and_run(work, job, &plan).await {
-        give_up_start(work).await;
-        return Err(cause);
+    let outcome = launch_and_run(work, job, plan).await;
+    if outcome.is_err() && work.ended.is_none() {
+        // The record has not changed: the machine is off, or saved, as it was.
+        kill(work).await;
     }
-    Ok(())
+    outcome
 }
 
-async fn launch_and_run(work: &mut Work, job: &JobHandle, plan: &StartPlan) -> Result<(), Error> {
+async fn launch_and_run(
+    work: &mut Work,
+    job: &JobHandle,
+    mut plan: StartPlan,
+) -> Result<(), Error> {
+    let since = Timestamp::now();
     // QEMU would say it too, in its own words and with a command line around them.
     snapshot_create::check_layers(work).await?;
-    let image = plan
-        .image
-        .map(|id| {
-            let image = work.record.images.get(&id);
-            image.cloned().ok_or_else(|| Error::DamagedImage {
+    // Meanwhile QEMU comes up.
+    let opening = plan.image.map(|id| {
+        let record = work.record.clone();
+        tokio::spawn(async move {
+            let image = record.images.get(&id).cloned();
+            let image = image.ok_or_else(|| Error::DamagedImage {
                 path: Default::default(),
                 reason: "the catalog does not know it".into(),
-            })
+            })?;
+            images::open(&record, &image).await
         })
-        .transpose()?;
-    let shown = memory::launch(work, start_of(image.as_ref())).await?;
+    });
+    let start = match plan.image {
+        Some(_) => Start::Incoming,
+        None => Start::Paused,
+    };
+    let process = memory::launch(work, start).await?;
     work.reach("start.launched");
     job.percent(50);
-    if let Some(image) = &image {
-        restore(work, image).await?;
-        job.percent(80);
-    }
-    // The claim on the saved state is given up before the guest runs: once it runs, its disks are
-    // not those of the saved state any more.
-    let mut new = work.record.clone();
-    new.body.saved_image = None;
-    new.enter(DurableState::Running);
-    new.body.health = Health::Ok;
-    new.body.process = Some(shown);
-    let garbage = new.collect_garbage();
-    let sweep = super::snapshot_remove::sweep_of(garbage);
-    let then = Plan::Start(StartPlan {
-        image: plan.image,
-        sweep: sweep.clone(),
-    });
-    let before = work.record.clone();
-    work.commit_step(new, job.id(), "start.run", &then).await?;
-    if let Err((cause, ran)) = let_run(work).await {
-        if !ran && before.body.saved_image.is_some() {
-            claim_again(work, job, before).await;
+    let restored = match opening {
+        None => None,
+        Some(opening) => {
+            let opened = opening.await.map_err(|_| Error::ServiceStopping)??;
+            let backing = restore::backing_of(&process);
+            Some(restore::load(work, opened, backing).await?)
         }
-        return Err(cause);
-    }
+    };
+    job.percent(80);
+    let launched = Launched {
+        process,
+        on_demand: restored.as_ref().is_some_and(|r| r.whole_because.is_none()),
+        restored: restored.map(|restored| Restoration {
+            since: Some(since),
+            ..restored
+        }),
+        written: restore::marks(&work.record),
+    };
+    plan.launched = Some(launched.clone());
+    // The claim on the saved state is given up only when the guest runs. Should we die before that
+    // is recorded, the next start finds out whether it has.
+    work.step(job.id(), "start.run", &Plan::Start(plan.clone()))
+        .await?;
+    let ran = async {
+        work.process()?
+            .cont()
+            .await
+            .map_err(Error::qemu("Letting the guest run"))?;
+        work.reach("start.running");
+        let (new, sweep) = running(&work.record, plan.image, launched.clone());
+        work.shown = Default::default();
+        work.finish(new, job).await?;
+        Ok(sweep)
+    };
+    let sweep = match ran.await {
+        Ok(sweep) => sweep,
+        Err(cause) => {
+            has_it_run(work, &launched).await;
+            return Err(cause);
+        }
+    };
+    work.reach("start.done");
     // What cannot be deleted now goes with the next sweep; the guest runs.
     if let Err(cause) = work.sweep(&sweep).await {
         tracing::error!(%cause, "a used saved state could not be deleted");
     }
-    work.shown = Default::default();
-    let same = work.record.clone();
-    work.finish(same, job).await?;
-    work.reach("start.done");
     Ok(())
 }
 
-fn start_of(image: Option<&Image>) -> Start {
-    match image {
-        Some(_) => Start::Incoming,
-        None => Start::Paused,
+/// A guest that was to run, and perhaps did, does so no more. If it has written to its disks, its
+/// saved state does not fit them any more.
+async fn has_it_run(work: &mut Work, launched: &Launched) {
+    kill(work).await;
+    if launched.written == restore::marks(&work.record) {
+        return;
+    }
+    let new = turned_off(&work.record);
+    if let Err(cause) = restore::release(work, new).await {
+        // The journal stays, and the next start looks again.
+        tracing::error!(%cause, "the machine's state could not be recorded");
+        work.unsettled = true;
     }
 }
 
-/// Lets the guest take its first step. A failure comes with whether it may have taken it.
-async fn let_run(work: &Work) -> Result<(), (Error, bool)> {
-    let process = work.process().map_err(|cause| (cause, false))?;
-    process.cont().await.map_err(|cause| {
-        let ran = !matches!(cause, QmpError::Refused { .. });
-        (Error::qemu("Letting the guest run")(cause), ran)
-    })
-}
-
-/// The guest has not run after all, so the saved state still fits its disks: claims it again.
-async fn claim_again(work: &mut Work, job: &JobHandle, before: Record) {
-    kill(work).await;
-    let plan = Plan::Start(StartPlan {
-        image: before.body.saved_image,
-        sweep: Sweep::default(),
-    });
-    let claimed = work.commit_step(before, job.id(), "start.launch", &plan);
-    if let Err(cause) = claimed.await {
-        tracing::error!(%cause, "the saved state could not be claimed again");
-    }
-}
-
-async fn restore(work: &Work, image: &Image) -> Result<(), Error> {
-    let opened = images::open(&work.record, image).await?;
-    work.process()?
-        .load_image(&opened, RESTORE_PATIENCE)
-        .await
-        .map_err(Error::qemu("Restoring the saved state"))
-}
-
-/// A start that failed leaves the machine as it was: off, or saved.
-async fn give_up_start(work: &mut Work) {
-    kill(work).await;
-    if matches!(
-        work.record.body.state,
-        DurableState::Running | DurableState::Paused
-    ) {
-        let new = turned_off(&work.record);
-        if let Err(cause) = work.commit(new, Vec::new()).await {
-            tracing::error!(%cause, "the machine's state could not be recorded");
+/// The record of a machine whose guest runs: from now on its disks are not those of the saved state
+/// any more. And the files that nothing needs then.
+pub(crate) fn running(
+    record: &Record,
+    image: Option<ImageId>,
+    launched: Launched,
+) -> (Record, Sweep) {
+    let mut new = record.clone();
+    new.body.saved_image = None;
+    new.body.serving = image.filter(|_| launched.on_demand);
+    new.body.restored = launched.restored.map(|restored| {
+        let now = restored.since.map(|since| since.elapsed());
+        Restoration {
+            running: now,
+            resident: now.filter(|_| !launched.on_demand),
+            ..restored
         }
-    }
+    });
+    new.enter(DurableState::Running);
+    new.body.health = Health::Ok;
+    new.body.process = Some(launched.process);
+    let sweep = super::snapshot_remove::sweep_of(new.collect_garbage());
+    (new, sweep)
 }
 
 /// Ends the process, whatever it does.
@@ -238,7 +250,7 @@ pub(crate) async fn reset(work: &mut Work, job: &JobHandle) -> Result<(), Error>
     let mut new = work.record.clone();
     new.enter(DurableState::Running);
     new.body.health = Health::Ok;
-    new.body.started = Some(crate::model::Timestamp::now());
+    new.body.started = Some(Timestamp::now());
     work.shown = Default::default();
     work.finish(new, job).await
 }
@@ -274,6 +286,9 @@ pub(crate) async fn resume(work: &mut Work, job: &JobHandle) -> Result<(), Error
 /// Memory to disk, and the process ends.
 pub(crate) async fn save(work: &mut Work, job: &JobHandle) -> Result<(), Error> {
     let needed = (work.record.settings.memory.quantity_mib << 20) + SLACK;
+    job.set_cancellable(true);
+    restore::wait_until_resident(work, job).await?;
+    job.set_cancellable(false);
     let places = work.places();
     let there = files::free_space(&places.saved())?;
     if there < needed {

@@ -2,6 +2,7 @@
 //! that nobody else can act on the machine meanwhile.
 
 use super::record::{Record, Shown};
+use super::restore::Serving;
 use super::stall::Stall;
 use crate::catalog::{Change, DurableState};
 use crate::error::Error;
@@ -46,6 +47,8 @@ pub(crate) struct Guest {
     pub events: broadcast::Receiver<Event>,
     /// Why it stands still, while it does without having been asked to.
     pub stall: Stall,
+    /// While its memory is on its way.
+    pub memory: Option<Serving>,
 }
 
 impl Guest {
@@ -55,6 +58,7 @@ impl Guest {
             process,
             events,
             stall: Stall::default(),
+            memory: None,
         }
     }
 }
@@ -260,6 +264,8 @@ impl Record {
             DurableState::Off | DurableState::Saved => {
                 self.body.process = None;
                 self.body.started = None;
+                self.body.serving = None;
+                self.body.restored = None;
             }
             DurableState::Running if self.body.started.is_none() => self.body.started = Some(now),
             DurableState::Running | DurableState::Paused => {}

@@ -32,6 +32,9 @@ async fn dying_service() {
     let machines = Machines::open(config).await.unwrap();
     let mut words = task.split(' ');
     let verb = words.next().unwrap();
+    if verb == "serve" {
+        return std::future::pending().await;
+    }
     let id: MachineId = words.next().unwrap().parse().unwrap();
     let snapshot: Option<SnapshotId> = words.next().map(|w| w.parse().unwrap());
     let job = match verb {
@@ -60,6 +63,26 @@ async fn dying_service() {
     let _ = machines.wait(job).await;
     merged(&machines, id).await;
     machines.close().await;
+}
+
+/// A service that serves, and is killed so long after it has begun to open.
+pub async fn die_after(site: &Site, time: Duration) {
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "crashes::dying_service",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env(TASK, "serve")
+        .env(DATA, site.data())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    tokio::time::sleep(time).await;
+    child.kill().await.unwrap();
 }
 
 /// A service opened again after another one has died at `point` doing `task`. Answers whether that
@@ -407,7 +430,7 @@ async fn starting_saving_turning_off_and_destroying() {
         assert!(die(&site, &format!("start {id}"), point).await, "{point}");
         start.push(*point);
         let machines = reopen(&site, point).await;
-        let runs = ["start.run", "start.done"].contains(point);
+        let runs = ["start.run", "start.running", "start.done"].contains(point);
         assert_eq!(
             state(&machines, id),
             if runs { State::Running } else { State::Off },

@@ -14,6 +14,7 @@ mod lifecycle;
 mod linux;
 mod refusals;
 mod rehearsals;
+mod restores;
 mod served;
 mod site;
 mod snapshots;

@@ -317,6 +317,11 @@ async fn a_cancelled_snapshot_leaves_nothing_behind() {
 
 /// Noise in a running guest's memory, so that there is something to write.
 pub async fn fill_memory(site: &Site, id: MachineId) {
+    fill_memory_up_to(site, id, 1000).await;
+}
+
+/// The same, up to this address in MiB.
+pub async fn fill_memory_up_to(site: &Site, id: MachineId, end: u64) {
     // The guest counts below 1 MiB; the rest of its memory is ours.
     let process = site.process(id).await;
     let devices = std::fs::read(format!("/proc/{}/maps", process.pid())).unwrap();
@@ -344,7 +349,7 @@ pub async fn fill_memory(site: &Site, id: MachineId) {
             .wrapping_add(1442695040888963407);
         chunk.copy_from_slice(&state.to_le_bytes());
     }
-    for at in 16..1000u64 {
+    for at in 16..end {
         use std::os::unix::fs::FileExt;
         memory.write_all_at(&noise, largest.1 + (at << 20)).unwrap();
     }

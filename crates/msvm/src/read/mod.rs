@@ -43,6 +43,7 @@ pub(crate) fn classes() -> Vec<&'static str> {
         subject::SNAPSHOT_STATISTICS,
         subject::JOB_STATISTICS,
         subject::PROCESS,
+        subject::RESTORE_STATISTICS,
         subject::SNAPSHOT_SERVICE,
         subject::SNAPSHOT_FILE,
         subject::SNAPSHOT_REHEARSAL,
@@ -189,6 +190,12 @@ impl Host {
                 .into_iter()
                 .filter(|machine| machine.process.is_some())
                 .map(Subject::Process)
+                .collect()
+        } else if is(subject::RESTORE_STATISTICS) {
+            self.machines_of(&lookup, "SystemName")
+                .into_iter()
+                .filter(|machine| machine.restored.is_some())
+                .map(Subject::RestoreStatistics)
                 .collect()
         } else if let Some(class) = ResourceClass::from_name(class) {
             self.list_resources(class, &lookup)
@@ -364,6 +371,7 @@ impl Host {
             Subject::SnapshotStatistics(snapshot) => self.snapshot_statistics(snapshot),
             Subject::JobStatistics(job) => self.job_statistics(job),
             Subject::Process(machine) => self.process_instance(machine),
+            Subject::RestoreStatistics(machine) => self.restore_statistics(machine),
             Subject::SnapshotService => self.snapshot_service_instance(),
             Subject::SnapshotFile(snapshot, report, index) => {
                 self.snapshot_file_instance(snapshot, report, *index)

@@ -3,7 +3,7 @@
 
 use crate::host::Host;
 use crate::read::job::failure;
-use crate::subject::{JOB_STATISTICS, PROCESS, SNAPSHOT_STATISTICS};
+use crate::subject::{JOB_STATISTICS, PROCESS, RESTORE_STATISTICS, SNAPSHOT_STATISTICS};
 use cim::{CimError, Instance};
 use machines::model::{Job, Machine, Snapshot};
 use std::time::Duration;
@@ -36,6 +36,20 @@ impl Host {
                 .set("What", failure.map(|error| error.what.as_str()))
                 .set("Why", failure.map(|error| error.why.as_str()))
                 .set("Remedy", failure.map(|error| error.remedy.as_str()))
+        })
+    }
+
+    pub(super) fn restore_statistics(&self, machine: &Machine) -> Result<Instance, CimError> {
+        let restored = machine.restored.clone().unwrap_or_default();
+        self.named(RESTORE_STATISTICS, |new| {
+            new.set("SystemName", machine.id.to_string())
+                .set("OnDemand", restored.whole_because.is_none())
+                .set("WholeReason", restored.whole_because.as_deref())
+                .set("TimeToRunning", restored.running.map(micros))
+                .set("TimeToHeartbeat", restored.first_heartbeat.map(micros))
+                .set("TimeToResident", restored.resident.map(micros))
+                .set("PagesRequested", restored.requests)
+                .set("TimeWaited", restored.waited.map(micros))
         })
     }
 

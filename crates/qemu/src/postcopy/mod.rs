@@ -12,9 +12,12 @@
 //! until [`PageServer::recover`] goes on. Until [`PageServer::resident`] the image must stay.
 //!
 //! `wire` is what we send, `return_path` what QEMU answers, `pages` what has still to be sent,
-//! `devices` the part of an image that is sent first, and `server` the threads that do it.
+//! `devices` the part of an image that is sent first, `server` the threads that do it, and `lifeline`
+//! what lets a later service go on even if QEMU answers nobody for want of memory.
 
 mod devices;
+mod image;
+mod lifeline;
 mod pages;
 pub mod return_path;
 mod server;

@@ -2,11 +2,13 @@
 //! are plain threads, because they do nothing but block.
 
 use super::devices::{self, DevicesError};
+use super::lifeline::{self, Lifeline};
 use super::pages::{HostPage, Outstanding};
 use super::return_path::{Message, read_message};
 use super::wire::{DEVICES_LOADED, PAGE, Stream, TooLong};
 use super::{PageSource, SourceBlock};
 use crate::command_line::MEMORY_ID;
+use crate::identity::Identity;
 use crate::live::LiveError;
 use crate::process::Process;
 use crate::qmp::QmpError;
@@ -16,7 +18,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{self, BufReader, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -106,6 +108,8 @@ enum Stage {
 /// Serves a guest the memory that it runs without. Dropping it breaks the connection.
 pub struct PageServer {
     shared: Arc<Shared>,
+    /// Kept for the case that this process dies.
+    _lifeline: Option<Lifeline>,
 }
 
 struct Shared {
@@ -130,6 +134,8 @@ struct State {
     requests: VecDeque<(HostPage, Instant)>,
     received: HashMap<usize, Vec<u8>>,
     resumed: bool,
+    /// QEMU has taken the devices.
+    loaded: bool,
     /// The writer has sent everything.
     all_sent: bool,
 }
@@ -200,7 +206,9 @@ impl PageServer {
         let address =
             json!({"transport": "socket", "type": "unix", "path": socket.to_string_lossy()});
         process.migrate("migrate-incoming", address).await?;
-        let server = PageServer::connect(socket, source, backing, began, Task::Begin)?;
+        let lifeline = make_lifeline(process.run_dir()).await;
+        let mut server = PageServer::connect(socket, source, backing, began, Task::Begin)?;
+        server._lifeline = lifeline;
         server.until_loaded(process, patience).await?;
         Ok(server)
     }
@@ -220,8 +228,51 @@ impl PageServer {
         let uri = format!("unix:{}", socket.display());
         let arguments = json!({"uri": uri});
         process.qmp().execute("migrate-recover", arguments).await?;
-        let server = PageServer::connect(socket, source, backing, began, Task::GoOn)?;
+        let mut server = PageServer::connect(socket, source, backing, began, Task::GoOn)?;
         server.until_loaded(process, patience).await?;
+        server._lifeline = make_lifeline(process.run_dir()).await;
+        Ok(server)
+    }
+
+    /// The same for a process that may not answer at present, because it waits for that memory: it
+    /// is told in the way that its former page server has left behind.
+    pub async fn rescue(
+        run_dir: &Path,
+        source: Arc<dyn PageSource>,
+        backing: Backing,
+        patience: Duration,
+    ) -> Result<PageServer, PostcopyError> {
+        let began = Instant::now();
+        let socket = run_dir.join(SOCKET_NAME);
+        check_socket_path(&socket).map_err(LiveError::from)?;
+        remove_stale(&socket)?;
+        let uri = format!("unix:{}", socket.display());
+        let dir = run_dir.to_owned();
+        let told = tokio::task::spawn_blocking(move || {
+            let identity = Identity::read(&dir).filter(Identity::is_alive);
+            let identity = identity.ok_or(io::ErrorKind::NotFound)?;
+            lifeline::recover(&dir, &identity, &uri)
+        });
+        let told = told
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)));
+        let lifeline = told.map_err(|cause| PostcopyError::Connect {
+            path: socket.clone(),
+            cause: cause.into(),
+        })?;
+        let mut server = PageServer::connect(socket, source, backing, began, Task::GoOn)?;
+        server._lifeline = Some(lifeline);
+        let mut stage = server.shared.stage.subscribe();
+        let loaded = stage.wait_for(|stage| !matches!(stage, Stage::Loading));
+        match tokio::time::timeout(patience, loaded).await {
+            Ok(Ok(stage)) => match &*stage {
+                Stage::Failed(error) => Err(error.clone()),
+                _ => Ok(()),
+            },
+            _ => Err(PostcopyError::TimedOut {
+                millis: patience.as_millis(),
+            }),
+        }?;
         Ok(server)
     }
 
@@ -242,7 +293,8 @@ impl PageServer {
             stream.try_clone().map_err(failed)?,
         );
         let blocks = source.blocks().into_iter().map(|(name, length)| {
-            let huge = name == MEMORY_ID && backing == Backing::Hugetlb;
+            let is_memory = name.rsplit('/').next() == Some(MEMORY_ID);
+            let huge = is_memory && backing == Backing::Hugetlb;
             SourceBlock {
                 name,
                 length,
@@ -266,6 +318,7 @@ impl PageServer {
         });
         let server = PageServer {
             shared: shared.clone(),
+            _lifeline: None,
         };
         let for_reader = shared.clone();
         thread("memory-asked", move || hear(&for_reader, reading))?;
@@ -343,7 +396,21 @@ impl Drop for PageServer {
     }
 }
 
-fn remove_stale(socket: &std::path::Path) -> Result<(), PostcopyError> {
+/// Without it, a later service can still go on unless QEMU is waiting for memory itself.
+async fn make_lifeline(run_dir: &Path) -> Option<Lifeline> {
+    let run_dir = run_dir.to_owned();
+    let made = tokio::task::spawn_blocking(move || Lifeline::make(&run_dir)).await;
+    match made {
+        Ok(Ok(lifeline)) => Some(lifeline),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "no lifeline to QEMU could be made");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+fn remove_stale(socket: &Path) -> Result<(), PostcopyError> {
     match std::fs::remove_file(socket) {
         Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(PostcopyError::Connect {
             path: socket.into(),
@@ -380,6 +447,8 @@ fn hear(shared: &Shared, stream: UnixStream) {
         };
         match message {
             Message::Pong(DEVICES_LOADED) => {
+                shared.state().loaded = true;
+                shared.heard.notify_all();
                 shared.stage.send_replace(Stage::Serving);
             }
             Message::Pong(_) | Message::SwitchoverAck => {}
@@ -494,7 +563,10 @@ impl<'a> Sender<'a> {
         }
         self.stream.resume();
         self.send()?;
-        self.wait_until(|state| state.resumed.then_some(()))?;
+        self.wait_until(|state| {
+            state.loaded |= state.resumed;
+            state.resumed.then_some(())
+        })?;
         self.shared.stage.send_replace(Stage::Serving);
         Ok(())
     }
@@ -513,7 +585,9 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// Sends every page: those asked for first.
+    /// Sends every page: those asked for first. Ends only when QEMU has taken the devices: devices
+    /// may ask for pages of zeros, which are not sent otherwise, and QEMU itself ends only with
+    /// them.
     fn serve(&mut self) -> Result<(), String> {
         loop {
             if self.shared.is_stopped() {
@@ -526,6 +600,13 @@ impl<'a> Sender<'a> {
             }
             let source = self.shared.source.as_ref();
             let Some((first, pages)) = self.outstanding.next(source, PUSHED_AT_ONCE) else {
+                let more = self.wait_until(|state| match state.requests.is_empty() {
+                    true => state.loaded.then_some(false),
+                    false => Some(true),
+                })?;
+                if more {
+                    continue;
+                }
                 return Ok(());
             };
             self.put(first, pages)?;

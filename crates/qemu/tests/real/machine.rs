@@ -180,9 +180,15 @@ impl Machine {
 
     /// 32 MiB that do not compress into repeated bytes, in the guest's memory.
     pub fn fill_memory(&mut self) {
+        self.fill_memory_with(32);
+    }
+
+    /// As many MiB, at most 2800.
+    pub fn fill_memory_with(&mut self, mib: u64) {
+        let mib = mib.min(2800);
         let mut state = 1u64;
         let mut bytes = Vec::new();
-        while bytes.len() < 32 << 20 {
+        while bytes.len() as u64 != mib << 20 {
             state = state
                 .wrapping_mul(6364136223846793005)
                 .wrapping_add(1442695040888963407);

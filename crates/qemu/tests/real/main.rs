@@ -14,5 +14,5 @@ mod merging;
 mod monitor;
 mod postcopy;
 mod processes;
-mod recorded;
+mod restore_times;
 mod served;

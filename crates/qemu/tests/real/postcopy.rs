@@ -2,9 +2,9 @@
 
 use crate::capture::{copy_on, snapshot};
 use crate::machine::*;
-use crate::recorded::Recorded;
 use qemu::Process;
 use qemu::live::MigrationStatus;
+use qemu::memory_image::{MemoryImage, no_parents};
 use qemu::postcopy::{PageServer, PageSource, PostcopyError, RamSection};
 use qemu::process::RunState;
 use qemu::spec::*;
@@ -14,36 +14,36 @@ use std::time::{Duration, Instant};
 
 /// A source that takes its time, and can be made to fail.
 struct Slow {
-    inner: Recorded,
+    inner: MemoryImage,
     each: Duration,
     failing: AtomicBool,
 }
 
 impl PageSource for Slow {
     fn blocks(&self) -> Vec<(String, u64)> {
-        self.inner.blocks()
+        PageSource::blocks(&self.inner)
     }
     fn configuration(&self) -> &[u8] {
-        self.inner.configuration()
+        PageSource::configuration(&self.inner)
     }
     fn devices(&self) -> &[u8] {
-        self.inner.devices()
+        PageSource::devices(&self.inner)
     }
     fn ram_section(&self) -> RamSection {
-        self.inner.ram_section()
+        PageSource::ram_section(&self.inner)
     }
     fn is_zero(&self, block: usize, page: u64) -> bool {
-        self.inner.is_zero(block, page)
+        PageSource::is_zero(&self.inner, block, page)
     }
     fn read(&self, block: usize, first: u64, buffer: &mut [u8]) -> Result<(), String> {
         if self.failing.load(Ordering::Relaxed) {
             return Err("the disk is on fire".into());
         }
         std::thread::sleep(self.each);
-        self.inner.read(block, first, buffer)
+        PageSource::read(&self.inner, block, first, buffer)
     }
     fn data_pages(&self) -> u64 {
-        self.inner.data_pages()
+        PageSource::data_pages(&self.inner)
     }
 }
 
@@ -77,7 +77,7 @@ async fn copy(each: Duration, backing: Backing) -> Copy {
     spec.memory.backing = backing;
     spec.memory.prealloc = false;
     let source = Arc::new(Slow {
-        inner: Recorded::open(&machine.path("memory-1")),
+        inner: MemoryImage::open(&machine.path("memory-1"), &no_parents).unwrap(),
         each,
         failing: AtomicBool::new(false),
     });

@@ -180,6 +180,44 @@ async fn process(
             row.insert(name.into(), value);
         }
     }
+    row.extend(restore(service, id).await?);
+    Ok(row)
+}
+
+/// How a machine was started from a saved state, in milliseconds; nothing, if it was not.
+pub async fn restore(
+    service: &Service,
+    id: &str,
+) -> Result<Map<String, serde_json::Value>, Failure> {
+    let mut row = Map::new();
+    let wql = format!(
+        "SELECT * FROM Rootvirt_RestoreStatistics WHERE SystemName = {}",
+        text::wql_string(id)
+    );
+    let found = service.query(&wql).await?;
+    let Some(found) = found.first() else {
+        return Ok(row);
+    };
+    for (name, property) in [
+        ("restore_running_ms", "TimeToRunning"),
+        ("restore_heartbeat_ms", "TimeToHeartbeat"),
+        ("restore_resident_ms", "TimeToResident"),
+        ("restore_waited_ms", "TimeWaited"),
+    ] {
+        let micros = text::number(found, property);
+        row.insert(
+            name.into(),
+            micros.map_or(serde_json::Value::Null, |n| json!(n as f64 / 1000.0)),
+        );
+    }
+    row.insert(
+        "restore_pages_requested".into(),
+        text::json_of(found, "PagesRequested"),
+    );
+    row.insert(
+        "restore_whole_reason".into(),
+        text::json_of(found, "WholeReason"),
+    );
     Ok(row)
 }
 
