@@ -4,7 +4,7 @@
 //! The clone stands on the snapshot's layers with fresh overlays in a folder of its own
 //! (`DATA/rehearsals`), has its own sockets, writes its serial ports to files there, and no network
 //! card of any machine here has a connection. Nothing of the machine or the snapshot is written.
-//! Whatever the service dies of, the next start ends the clone and deletes the folder ([`sweep`]).
+//! Whatever the service dies of, the next start ends the clone and deletes the folder (`sweep`).
 
 use crate::catalog::{Image, Layer};
 use crate::error::Error;

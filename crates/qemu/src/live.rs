@@ -450,7 +450,11 @@ pub async fn capture(
     }
     let receiver = Receiver::listen(config)?;
     process.prepare_background_snapshot().await?;
-    receiver.ready().await?;
+    if let Err(error) = receiver.ready().await {
+        // What it has made is gone before anybody hears of the failure.
+        receiver.cancel().await;
+        return Err(error.into());
+    }
     let watch = PauseWatch::new(process.qmp());
     let was_running = process.status().await?.is_running();
     let switches: Vec<Switch> = disks

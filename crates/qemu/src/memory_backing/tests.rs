@@ -1,3 +1,5 @@
+//! Pools and decisions on a host that is a folder.
+
 use super::pool::{Host, Pool};
 use super::*;
 use std::path::PathBuf;

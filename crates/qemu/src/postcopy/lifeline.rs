@@ -17,6 +17,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The file with the number, in the run folder.
@@ -25,6 +28,12 @@ const FILE: &str = "lifeline";
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long QEMU may take to notice that a connection is broken.
 const NOTICE: Duration = Duration::from_secs(10);
+/// How often the reading thread looks whether it is still wanted.
+const LOOK: Duration = Duration::from_millis(50);
+/// Stands for the number of a copy that QEMU is to keep.
+const LEFT: i64 = -1;
+/// The name of the question for the state of the migration.
+const STATUS: &str = "status";
 /// The longest line that is read.
 const MOST_LINE: u64 = 1 << 20;
 
@@ -33,6 +42,13 @@ pub struct Lifeline {
     stream: UnixStream,
     set: i64,
     file: PathBuf,
+    drain: Option<Drain>,
+}
+
+/// The thread that reads what QEMU reports, which would pile up in it otherwise.
+struct Drain {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
 }
 
 impl Lifeline {
@@ -56,24 +72,51 @@ impl Lifeline {
         };
         let file = run_dir.join(FILE);
         std::fs::write(&file, format!("{copy} {set}"))?;
-        let lifeline = Lifeline { stream, set, file };
+        Lifeline::of(stream, set, file, from)
+    }
+
+    fn of(
+        stream: UnixStream,
+        set: i64,
+        file: PathBuf,
+        from: BufReader<UnixStream>,
+    ) -> io::Result<Lifeline> {
+        let mut lifeline = Lifeline {
+            stream,
+            set,
+            file,
+            drain: None,
+        };
         lifeline.drain(from)?;
         Ok(lifeline)
     }
 
-    /// What QEMU reports would pile up in it otherwise.
-    fn drain(&self, mut from: BufReader<UnixStream>) -> io::Result<()> {
-        self.stream.set_read_timeout(None)?;
+    /// Leaves it to whoever brings the rest of the memory, in this process or in another one.
+    pub fn leave(mut self) {
+        if let Some(drain) = self.drain.take() {
+            drain.stop.store(true, Ordering::Relaxed);
+            // It looks at that often.
+            let _ = drain.thread.join();
+        }
+        self.set = LEFT;
+    }
+
+    fn drain(&mut self, mut from: BufReader<UnixStream>) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(LOOK))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
         let thread = std::thread::Builder::new().name("memory-line".into());
-        thread.spawn(move || {
-            loop {
+        let thread = thread.spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
                 let length = match from.fill_buf() {
                     Ok(bytes) if !bytes.is_empty() => bytes.len(),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                     _ => return,
                 };
                 from.consume(length);
             }
         })?;
+        self.drain = Some(Drain { stop, thread });
         Ok(())
     }
 }
@@ -81,11 +124,19 @@ impl Lifeline {
 impl Drop for Lifeline {
     /// Gives the copy up as well, so that the monitor is free for others.
     fn drop(&mut self) {
+        if self.set == LEFT {
+            return;
+        }
         let _ = std::fs::remove_file(&self.file);
         let remove = json!({"execute": "remove-fd", "arguments": {"fdset-id": self.set}});
         let _ = (&self.stream).write_all(line(&remove).as_bytes());
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
+}
+
+/// Whether a former page server has left a connection.
+pub fn is_left(run_dir: &Path) -> bool {
+    run_dir.join(FILE).exists()
 }
 
 /// Tells a QEMU whose service is gone to take the rest of its memory at `uri`, out of turn. Blocks.
@@ -103,22 +154,32 @@ pub fn recover(run_dir: &Path, identity: &Identity, uri: &str) -> io::Result<Lif
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut from = BufReader::new(stream.try_clone()?);
     let began = Instant::now();
+    let mut asked = false;
     for attempt in 0u32.. {
         let id = format!("recover-{attempt}");
         let request = json!({"exec-oob": "migrate-recover", "arguments": {"uri": uri}, "id": id});
         (&stream).write_all(line(&request).as_bytes())?;
-        match answer(&mut from, &id) {
+        // In its turn, so the answer comes only when the main loop waits for nothing: one at a time.
+        if !asked {
+            let request = json!({"execute": "query-migrate", "id": STATUS});
+            (&stream).write_all(line(&request).as_bytes())?;
+            asked = true;
+        }
+        match answer_beside(&mut from, &id, &mut asked) {
             Ok(_) => break,
             // It has not noticed yet that its memory has ceased to come.
             Err(error) if error.kind() == io::ErrorKind::Other && began.elapsed() < NOTICE => {
                 std::thread::sleep(Duration::from_millis(20));
             }
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                // Nobody needs the connection any more, and others need the monitor.
+                drop(Lifeline::of(stream, set, file, from));
+                return Err(error);
+            }
             Err(error) => return Err(error),
         }
     }
-    let lifeline = Lifeline { stream, set, file };
-    lifeline.drain(from)?;
-    Ok(lifeline)
+    Lifeline::of(stream, set, file, from)
 }
 
 fn line(request: &Value) -> String {
@@ -147,6 +208,16 @@ fn send_copy(stream: &UnixStream) -> io::Result<()> {
 
 /// The result of the request with this name; what QEMU refuses is [`io::ErrorKind::Other`].
 fn answer(from: &mut BufReader<UnixStream>, id: &str) -> io::Result<Value> {
+    answer_beside(from, id, &mut false)
+}
+
+/// The same while QEMU may also be `asked` for the state of the migration. An answer to that which
+/// says that no memory is missing any more is [`io::ErrorKind::NotConnected`].
+fn answer_beside(
+    from: &mut BufReader<UnixStream>,
+    id: &str,
+    asked: &mut bool,
+) -> io::Result<Value> {
     let began = Instant::now();
     while began.elapsed() < PATIENCE {
         let bytes = read_line(from)?;
@@ -154,7 +225,17 @@ fn answer(from: &mut BufReader<UnixStream>, id: &str) -> io::Result<Value> {
         let Ok(mut message) = serde_json::from_slice::<Value>(&bytes) else {
             continue;
         };
-        if message.get("id").and_then(Value::as_str) != Some(id) {
+        let answers = message.get("id").and_then(Value::as_str);
+        if answers == Some(STATUS) {
+            *asked = false;
+            let status = message.pointer("/return/status").and_then(Value::as_str);
+            if status == Some("completed") {
+                let kind = io::ErrorKind::NotConnected;
+                return Err(io::Error::new(kind, "all of its memory is there"));
+            }
+            continue;
+        }
+        if answers != Some(id) {
             continue;
         }
         if let Some(result) = message.get_mut("return") {

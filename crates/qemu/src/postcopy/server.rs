@@ -109,7 +109,7 @@ enum Stage {
 pub struct PageServer {
     shared: Arc<Shared>,
     /// Kept for the case that this process dies.
-    _lifeline: Option<Lifeline>,
+    lifeline: Option<Lifeline>,
 }
 
 struct Shared {
@@ -208,7 +208,7 @@ impl PageServer {
         process.migrate("migrate-incoming", address).await?;
         let lifeline = make_lifeline(process.run_dir()).await;
         let mut server = PageServer::connect(socket, source, backing, began, Task::Begin)?;
-        server._lifeline = lifeline;
+        server.lifeline = lifeline;
         server.until_loaded(process, patience).await?;
         Ok(server)
     }
@@ -221,8 +221,15 @@ impl PageServer {
         backing: Backing,
         patience: Duration,
     ) -> Result<PageServer, PostcopyError> {
+        let run_dir = process.run_dir();
+        if lifeline::is_left(run_dir) {
+            match PageServer::rescue(run_dir, source.clone(), backing, patience).await {
+                Ok(server) => return Ok(server),
+                Err(error) => tracing::debug!(%error, "the lifeline to QEMU is of no use"),
+            }
+        }
         let began = Instant::now();
-        let socket = process.run_dir().join(SOCKET_NAME);
+        let socket = run_dir.join(SOCKET_NAME);
         check_socket_path(&socket).map_err(LiveError::from)?;
         remove_stale(&socket)?;
         let uri = format!("unix:{}", socket.display());
@@ -230,7 +237,7 @@ impl PageServer {
         process.qmp().execute("migrate-recover", arguments).await?;
         let mut server = PageServer::connect(socket, source, backing, began, Task::GoOn)?;
         server.until_loaded(process, patience).await?;
-        server._lifeline = make_lifeline(process.run_dir()).await;
+        server.lifeline = make_lifeline(process.run_dir()).await;
         Ok(server)
     }
 
@@ -261,7 +268,7 @@ impl PageServer {
             cause: cause.into(),
         })?;
         let mut server = PageServer::connect(socket, source, backing, began, Task::GoOn)?;
-        server._lifeline = Some(lifeline);
+        server.lifeline = Some(lifeline);
         let mut stage = server.shared.stage.subscribe();
         let loaded = stage.wait_for(|stage| !matches!(stage, Stage::Loading));
         match tokio::time::timeout(patience, loaded).await {
@@ -318,7 +325,7 @@ impl PageServer {
         });
         let server = PageServer {
             shared: shared.clone(),
-            _lifeline: None,
+            lifeline: None,
         };
         let for_reader = shared.clone();
         thread("memory-asked", move || hear(&for_reader, reading))?;
@@ -393,6 +400,10 @@ impl PageServer {
 impl Drop for PageServer {
     fn drop(&mut self) {
         self.shared.stop();
+        let whole = matches!(*self.shared.stage.borrow(), Stage::Resident(_));
+        if let Some(lifeline) = self.lifeline.take().filter(|_| !whole) {
+            lifeline.leave();
+        }
     }
 }
 

@@ -75,6 +75,15 @@ fn files_in(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// A machine's files without the hashes of frozen layers, which come and go by themselves.
+fn files_of(site: &Site, machine: &Machine) -> Vec<PathBuf> {
+    let folder = folder_of(site, machine);
+    let mut files = files_in(&folder);
+    files.retain(|path| !path.starts_with(folder.join("snapshots/sums")));
+    files.sort();
+    files
+}
+
 fn job(site: &Site, id: &str) -> Value {
     site.ask_one(&["job", "show", id])
 }
@@ -115,7 +124,7 @@ fn cancelled_within_a_second(site: &Site, machine: &mut Machine) -> String {
 }
 
 fn cancel(site: &Site, machine: &mut Machine) -> (String, Duration) {
-    let before = files_in(&folder_of(site, machine));
+    let before = files_of(site, machine);
     let id = begin_and_write(site, machine);
     let begun = Instant::now();
     site.ask(&["job", "cancel", &id]);
@@ -123,7 +132,7 @@ fn cancel(site: &Site, machine: &mut Machine) -> (String, Duration) {
     let took = begun.elapsed();
     assert_eq!(ended["state"], "killed", "{ended}");
     machine.goes_on();
-    let after = files_in(&folder_of(site, machine));
+    let after = files_of(site, machine);
     assert_eq!(before, after, "something is left behind");
     assert!(machine.snapshots(site).is_empty());
     (id, took)
@@ -156,7 +165,7 @@ fn qemu_dies_while_memory_is_written(site: &Site, machine: &mut Machine) {
         (machine.state(site) == "off").then_some(())
     });
     assert!(machine.snapshots(site).is_empty());
-    let left = files_in(&folder_of(site, machine));
+    let left = files_of(site, machine);
     let disks = Machine::disks_of(&machine.show(site));
     let orphans: Vec<_> = left.iter().filter(|path| !disks.contains(path)).collect();
     assert!(orphans.is_empty(), "left behind: {orphans:?}");
@@ -179,7 +188,7 @@ fn space_that_runs_out_costs_no_guest_and_leaves_nothing() {
     let mut frozen = Frozen::default();
 
     too_little_space_is_noticed_first(&site, &mut machine, &memory);
-    space_under_the_memory_image_runs_out(&site, &mut machine, &memory);
+    space_beside_the_memory_image_runs_out(&site, &mut machine, &memory);
     let snapshot = machine.snapshot(&site);
     invariants::check(&site, &mut machine, &mut frozen);
     site.ask(&["snapshot", "remove", &machine.id, &snapshot]);
@@ -198,21 +207,18 @@ fn too_little_space_is_noticed_first(site: &Site, machine: &mut Machine, memory:
     assert!(files_in(&folder_of(site, machine)).is_empty());
 }
 
-fn space_under_the_memory_image_runs_out(site: &Site, machine: &mut Machine, memory: &SmallDisk) {
+/// Space for the memory image is reserved before the guest is touched: nobody can take it away.
+fn space_beside_the_memory_image_runs_out(site: &Site, machine: &mut Machine, memory: &SmallDisk) {
     let id = begin(site, machine);
     memory.shrink(4 << 20);
     let ended = wait_for_end(site, &id);
-    assert_eq!(ended["state"], "failed", "{ended}");
-    println!("without space: {}", ended["error"]);
-    let said = ended["error"].as_str().unwrap();
-    assert!(said.contains("bytes free"), "{said}");
+    assert_eq!(ended["state"], "completed", "{ended}");
     memory.make_room();
     machine.goes_on();
+    let taken = machine.snapshots(site);
+    assert_eq!(taken.len(), 1);
+    site.ask(&["snapshot", "remove", &machine.id, &taken[0]]);
     assert!(machine.snapshots(site).is_empty());
-    let active = Machine::disks_of(&machine.show(site));
-    let mut left = files_in(&folder_of(site, machine));
-    left.retain(|path| !active.contains(path));
-    assert!(left.is_empty(), "left behind: {left:?}");
 }
 
 fn space_under_a_layer_runs_out(site: &Site, machine: &mut Machine, layers: &SmallDisk) {

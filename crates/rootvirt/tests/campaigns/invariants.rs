@@ -218,10 +218,6 @@ fn check_folder(site: &Site, machine: &Machine, facts: &Facts, files: &Files) {
     }
     let answered = |path: &PathBuf| files.backing.contains_key(path) || files.owned.contains(path);
     let mut others: Vec<_> = found.into_iter().filter(|path| !answered(path)).collect();
-    if facts.state == "saved" && others.len() == 1 {
-        // The machine's own saved state.
-        others.retain(|path| !path.starts_with(folder.join("saved")));
-    }
     // Hashes of frozen layers come and go by themselves; there are no more than layers.
     let sums = folder.join("snapshots/sums");
     let hashes = others
@@ -231,6 +227,10 @@ fn check_folder(site: &Site, machine: &Machine, facts: &Facts, files: &Files) {
         hashes <= files.backing.len() + 1,
         "{hashes} files of hashes"
     );
+    if facts.state == "saved" && others.len() == 1 {
+        // The machine's own saved state.
+        others.retain(|path| !path.starts_with(folder.join("saved")));
+    }
     assert!(others.is_empty(), "nothing refers to {others:?}\n{facts:?}");
     let known = |name: &str| facts.snapshots.iter().any(|s| s.id == name);
     for entry in std::fs::read_dir(folder.join("snapshots"))
