@@ -165,6 +165,11 @@ class Serial:
             if line.startswith(prefix):
                 return line
 
+    def fill(self, mebibytes):
+        """Makes the guest hold that much noise, so that a snapshot takes a while."""
+        self.socket.sendall(f"fill {mebibytes}\n".encode())
+        self.wait("ok fill")
+
     def tick(self):
         """The guest's RAM counter, as it says it once a second."""
         words = self.wait("tick ").split()

@@ -196,7 +196,15 @@ impl Owner {
                         if let Some(stop) = &running.stop {
                             stop.send_replace(true);
                         }
-                        self.work = running.task.await.ok();
+                        let mut work = running.task.await.ok();
+                        // Whoever has cancelled the job waits for its end.
+                        if let Some((state, at)) = work.as_mut().and_then(|w| w.ended.take()) {
+                            running.job.end(state, at);
+                        }
+                        self.work = work;
+                    }
+                    if let Some(job) = self.waiting.take() {
+                        self.forget_waiting(job).await;
                     }
                     if let Some(work) = &mut self.work {
                         restore::close(work).await;

@@ -34,7 +34,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// that memory itself.
 const HOLD_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the end of the service waits for memory that is on its way.
-const CLOSING: Duration = Duration::from_secs(30);
+const CLOSING: Duration = Duration::from_secs(10);
 
 /// A guest whose memory is on its way.
 pub(crate) struct Serving {
