@@ -165,10 +165,16 @@ fn qemu_dies_while_memory_is_written(site: &Site, machine: &mut Machine) {
         (machine.state(site) == "off").then_some(())
     });
     assert!(machine.snapshots(site).is_empty());
-    let left = files_of(site, machine);
-    let disks = Machine::disks_of(&machine.show(site));
-    let orphans: Vec<_> = left.iter().filter(|path| !disks.contains(path)).collect();
-    assert!(orphans.is_empty(), "left behind: {orphans:?}");
+    // Layers that no snapshot needs are merged in the background; what each reads meanwhile differs.
+    eventually("nothing but the disks is left", PATIENCE, || {
+        let left = files_of(site, machine);
+        let disks = Machine::disks_of(&machine.show(site));
+        let orphans: Vec<_> = left.iter().filter(|path| !disks.contains(path)).collect();
+        if !orphans.is_empty() {
+            println!("still there: {orphans:?}");
+        }
+        orphans.is_empty().then_some(())
+    });
 }
 
 #[test]
