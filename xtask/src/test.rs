@@ -27,8 +27,11 @@ pub fn run(arguments: &[String]) -> Outcome {
     if !arguments.is_empty() {
         return Ok(process::shown(tests.args(arguments))?);
     }
-    process::shown(tests.args(["--workspace", "--no-fail-fast"]))?;
-    run_python_tests(environment)
+    // Who reads the output wants to know all that fails.
+    let rust = process::shown(tests.args(["--workspace", "--no-fail-fast"]));
+    let python = run_python_tests(environment);
+    rust?;
+    python
 }
 
 /// Sets up what tests need; gives the variables by which they find it.
@@ -56,16 +59,18 @@ fn run_python_tests(environment: Vec<(&'static str, OsString)>) -> Outcome {
     if !has_tests {
         return Ok(());
     }
-    process::shown(process::cargo().args(["build", "--locked", "--package", "rootvirt"]))?;
+    // Cargo has built it for its tests; built by itself, half of what it needs would be built anew
+    // with other features.
+    let program = process::target_folder()?.join("debug/rootvirt");
+    if !program.is_file() {
+        process::shown(process::cargo().args(["build", "--locked", "--package", "rootvirt"]))?;
+    }
     process::shown(
         std::process::Command::new(setup::python_interpreter()?)
             .args(["-m", "pytest", "-p", "no:cacheprovider"])
             .arg(&folder)
             .envs(environment)
-            .env(
-                "ROOTVIRT_TEST_PROGRAM",
-                process::target_folder()?.join("debug/rootvirt"),
-            )
+            .env("ROOTVIRT_TEST_PROGRAM", program)
             .env("PYTHONDONTWRITEBYTECODE", "1"),
     )?;
     Ok(())
