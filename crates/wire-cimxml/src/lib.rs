@@ -6,13 +6,14 @@
 //! authentication) and the shape that DSP0200 gives to each operation.
 //!
 //! ```text
-//! server         sockets, TLS, connections, shutdown
+//! server         the service on an HTTP server
 //!   http         one HTTP request: headers, credentials, body, status
 //!   operations   one CIM request: parameters -> broker -> response
 //! client         the same messages from the other side
 //! ```
 //!
-//! Not here: the text of messages (`cim-xml`), accounts and certificates (the program).
+//! Not here: the text of messages (`cim-xml`), sockets, TLS and limits (`http-server`), accounts and
+//! certificates (the program).
 //!
 //! Start reading at [`Server::bind`], then `server::http`.
 
@@ -24,5 +25,4 @@ mod operations;
 mod server;
 
 pub use client::{Answer, Client, ClientError, QueryAnswer, Trust};
-pub use server::authentication::{Authenticator, Identity, Verification};
-pub use server::{BindError, HttpLimits, Listen, LocalAddress, Server, ServerConfig};
+pub use server::{Server, ServerConfig};

@@ -1,8 +1,8 @@
 //! The wire's door to the accounts of the catalog.
 
+use http_server::{Authenticator, Identity};
 use machines::accounts::{self, Accounts};
 use std::sync::Arc;
-use wire_cimxml::{Authenticator, Identity};
 
 /// Verifies against the catalog's accounts.
 pub struct CatalogAccounts {
@@ -19,7 +19,7 @@ impl CatalogAccounts {
 }
 
 impl Authenticator for CatalogAccounts {
-    fn verify<'a>(&'a self, user: &'a str, password: &'a str) -> wire_cimxml::Verification<'a> {
+    fn verify<'a>(&'a self, user: &'a str, password: &'a str) -> http_server::Verification<'a> {
         let (accounts, user, password) =
             (self.accounts.clone(), user.to_owned(), password.to_owned());
         Box::pin(async move {

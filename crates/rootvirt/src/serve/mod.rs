@@ -10,6 +10,7 @@ use authentication::CatalogAccounts;
 use cim_broker::Broker;
 use cim_broker::enumeration::{Enumerations, Limits};
 use cim_broker::interop::{Authentication, CommunicationMechanism, Product, Protocol, add_interop};
+use http_server::{HttpLimits, LocalAddress};
 use machines::Machines;
 use machines::accounts::Accounts;
 use serde_json::{Map, json};
@@ -19,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use wire_cimxml::{HttpLimits, LocalAddress, Server, ServerConfig};
+use wire_cimxml::{Server, ServerConfig};
 
 /// How long requests under way may take to finish after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
@@ -94,13 +95,13 @@ async fn bind(
     enumerations: &Arc<Enumerations>,
 ) -> Result<Server, Failure> {
     let socket = settings.data_dir.join(LOCAL_SOCKET);
-    let mut listeners = vec![wire_cimxml::Listen::Unix(socket)];
+    let mut listeners = vec![http_server::Listen::Unix(socket)];
     if let Listen::At(address) = settings.cimxml {
-        listeners.push(wire_cimxml::Listen::Plain(address));
+        listeners.push(http_server::Listen::Plain(address));
     }
     if let Listen::At(address) = settings.cimxml_tls {
         let tls = certificate::server_config(&settings.data_dir, host_name)?;
-        listeners.push(wire_cimxml::Listen::Tls(address, tls));
+        listeners.push(http_server::Listen::Tls(address, tls));
     }
     let accounts =
         Accounts::open(&settings.data_dir).map_err(|error| Failure::new(chain(&error)))?;

@@ -5,8 +5,9 @@ mod model;
 
 use cim_broker::Role;
 use cim_broker::enumeration::Enumerations;
+use http_server::{Authenticator, Identity, Listen, Verification};
 use std::sync::Arc;
-use wire_cimxml::{Authenticator, Identity, Listen, Server, ServerConfig, Verification};
+use wire_cimxml::{Server, ServerConfig};
 
 struct OneAccount;
 

@@ -4,115 +4,36 @@
 //! one that is too big. Only a request that got through all of this reaches an operation, and what
 //! operations answer, errors too, goes out with status 200.
 
-use super::Shared;
-use super::authentication::Identity;
+use super::CimXml;
 use super::headers::{self, Prefix};
 use crate::explanation;
-use cim_broker::{Context, Role};
+use cim_broker::Context;
 use cim_xml::request::{RequestMessage, Versions};
 use cim_xml::response::ResponseMessage;
 use cim_xml::{ErrorKind, Limits};
-use http_body_util::{BodyExt, Either, Full};
-use hyper::body::{Body, Bytes, Frame, Incoming};
-use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use http_server::{AnswerBody, BodyError, Identity, Peer, answer_body, discard, set_header as set};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, StatusCode, header};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
-/// Answers longer than this go out in chunks.
-const CHUNK_ABOVE: usize = 4 << 20;
-const CHUNK: usize = 256 << 10;
-/// How much of a refused body is thrown away so that the sender can read why it was refused, and for
-/// how long.
-const DISCARD_BYTES: u64 = 128 << 20;
-const DISCARD_TIME: Duration = Duration::from_secs(10);
-
-/// The other end of a connection.
-pub(super) struct Peer {
-    address: String,
-    trusted: Option<Identity>,
-}
-
-impl Peer {
-    /// Somebody who must say who they are.
-    pub(super) fn remote(address: String) -> Self {
-        Peer {
-            address,
-            trusted: None,
-        }
-    }
-
-    /// A process of this host whose user the kernel vouches for.
-    pub(super) fn local(user: String, role: Role) -> Self {
-        Peer {
-            address: "local".to_owned(),
-            trusted: Some(Identity { user, role }),
-        }
-    }
-}
+type Answer = Response<AnswerBody>;
 
 /// A connection, from one request to the next.
 pub(super) struct Session {
     peer: Peer,
-    shared: Arc<Shared>,
-    verified: Mutex<Option<Verified>>,
-}
-
-/// Credentials that were good a moment ago.
-struct Verified {
-    authorization: String,
-    identity: Identity,
-    at: Instant,
+    service: Arc<CimXml>,
 }
 
 impl Session {
-    pub(super) fn new(peer: Peer, shared: Arc<Shared>) -> Self {
-        Session {
-            peer,
-            shared,
-            verified: Mutex::new(None),
-        }
+    pub(super) fn new(peer: Peer, service: Arc<CimXml>) -> Self {
+        Session { peer, service }
     }
 
     async fn identify(&self, headers: &hyper::HeaderMap) -> Result<Identity, Refusal> {
-        if let Some(identity) = &self.peer.trusted {
-            return Ok(identity.clone());
-        }
-        let authorization = headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .ok_or(Refusal::Unauthenticated)?;
-        if let Some(identity) = self.remembered(authorization) {
-            return Ok(identity);
-        }
-        let identity = self
-            .shared
-            .gate
-            .verify(&self.peer.address, authorization)
-            .await
-            .ok_or(Refusal::Unauthenticated)?;
-        *self.memory() = Some(Verified {
-            authorization: authorization.to_owned(),
-            identity: identity.clone(),
-            at: Instant::now(),
-        });
-        Ok(identity)
-    }
-
-    fn remembered(&self, authorization: &str) -> Option<Identity> {
-        let memory = self.memory();
-        let verified = memory.as_ref()?;
-        let fresh = verified.at.elapsed() < self.shared.limits.credentials_time;
-        (fresh && verified.authorization == authorization).then(|| verified.identity.clone())
-    }
-
-    fn memory(&self) -> std::sync::MutexGuard<'_, Option<Verified>> {
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+        let identity = self.peer.identify(headers).await;
+        identity.ok_or(Refusal::Unauthenticated)
     }
 }
 
@@ -129,11 +50,7 @@ enum Refusal {
     UnsupportedMedia(&'static str),
     UnsupportedVersion(&'static str),
     HeaderMismatch,
-    TooLarge(usize),
-    TooSlow,
-    /// The connection broke, or the chunks were not chunks.
-    Unreadable,
-    Busy,
+    Body(BodyError),
     Document(cim_xml::XmlError),
     Internal,
 }
@@ -178,14 +95,18 @@ impl Refusal {
                 "The headers CIMMethod and CIMObject (or CIMBatch) must be there and agree with \
                  the operation and namespace of the body.",
             ),
-            Refusal::TooLarge(limit) => (
+            Refusal::Body(BodyError::TooLarge(limit)) => (
                 StatusCode::PAYLOAD_TOO_LARGE,
                 None,
                 format!("A request's body may have {limit} bytes."),
             ),
-            Refusal::TooSlow => plain(StatusCode::REQUEST_TIMEOUT, "The body came too slowly."),
-            Refusal::Unreadable => plain(StatusCode::BAD_REQUEST, "The body could not be read."),
-            Refusal::Busy => plain(
+            Refusal::Body(BodyError::TooSlow) => {
+                plain(StatusCode::REQUEST_TIMEOUT, "The body came too slowly.")
+            }
+            Refusal::Body(BodyError::Unreadable) => {
+                plain(StatusCode::BAD_REQUEST, "The body could not be read.")
+            }
+            Refusal::Body(BodyError::Busy) => plain(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The server is working on as many requests as it has memory for. Try again.",
             ),
@@ -211,35 +132,10 @@ impl Refusal {
             Refusal::HeaderMismatch
                 | Refusal::UnsupportedVersion(_)
                 | Refusal::Document(_)
-                | Refusal::TooSlow
-                | Refusal::Unreadable
+                | Refusal::Body(BodyError::TooSlow)
+                | Refusal::Body(BodyError::Unreadable)
                 | Refusal::Internal
         )
-    }
-}
-
-/// What goes back.
-pub(super) type Answer = Response<Either<Full<Bytes>, Chunks>>;
-
-/// A long text that goes out in chunks. It does not say how long it is, so HTTP/1.1 sends it in
-/// chunks of its own.
-pub(super) struct Chunks {
-    rest: Bytes,
-}
-
-impl Body for Chunks {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.rest.is_empty() {
-            return Poll::Ready(None);
-        }
-        let length = self.rest.len().min(CHUNK);
-        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
     }
 }
 
@@ -247,7 +143,7 @@ impl Body for Chunks {
 pub(super) async fn answer(session: &Session, request: Request<Incoming>) -> Answer {
     let span = tracing::info_span!(
         "cimxml",
-        peer = session.peer.address,
+        peer = session.peer.address(),
         user = tracing::field::Empty,
         operation = tracing::field::Empty,
     );
@@ -275,34 +171,16 @@ async fn respond(session: &Session, request: Request<Incoming>, started: Instant
             let expects = parts.headers.contains_key(header::EXPECT);
             let mut close = false;
             if refusal.leaves_body() && !expects {
-                let budget = match refusal {
+                let most = match refusal {
                     // Strangers get no more of our time than a small request takes.
-                    Refusal::Unauthenticated => session.shared.limits.headers as u64,
-                    _ => DISCARD_BYTES,
+                    Refusal::Unauthenticated => Some(session.peer.limits().headers),
+                    _ => None,
                 };
-                close = !discard(&mut body, budget).await;
+                close = !discard(&mut body, most).await;
             }
-            refused(&session.shared.realm, &refusal, close)
+            refused(&session.service.realm, &refusal, close)
         }
     }
-}
-
-/// Takes in the rest of a body without keeping it; false if there was more than is worth it.
-async fn discard(body: &mut Incoming, budget: u64) -> bool {
-    let all = async {
-        let mut seen = 0_u64;
-        while let Some(frame) = body.frame().await {
-            let Ok(frame) = frame else { return false };
-            seen += frame.data_ref().map_or(0, |data| data.len() as u64);
-            if seen > budget {
-                return false;
-            }
-        }
-        true
-    };
-    tokio::time::timeout(DISCARD_TIME, all)
-        .await
-        .unwrap_or(false)
 }
 
 async fn read_and_work(
@@ -317,19 +195,20 @@ async fn read_and_work(
     let identity = session.identify(&parts.headers).await?;
     tracing::Span::current().record("user", &identity.user);
     check_headers(&prefix, &parts.headers)?;
-    let (document, permit) = read_body(&session.shared, &parts.headers, body).await?;
+    let received = session.peer.read_body(&parts.headers, body).await;
+    let mut received = received.map_err(Refusal::Body)?;
     let context = Context {
         user: identity.user,
         role: identity.role,
-        peer: session.peer.address.clone(),
+        peer: session.peer.address().to_owned(),
     };
-    let message = decode(document).await?;
+    let message = decode(std::mem::take(&mut received.bytes)).await?;
     check_versions(&message.versions)?;
     if !headers::agree(&prefix, &parts.headers, &message) {
         return Err(Refusal::HeaderMismatch);
     }
-    let (text, explanation) = work(&session.shared, context, message).await?;
-    drop(permit);
+    let (text, explanation) = work(&session.service, context, message).await?;
+    drop(received);
     Ok((prefix, text, explanation))
 }
 
@@ -377,52 +256,6 @@ fn major_is(version: &str, major: &str) -> bool {
     version.trim().split('.').next() == Some(major)
 }
 
-/// Reads a body within its own limit and the one for all bodies together. The permit stands for its
-/// memory until the request is done.
-async fn read_body(
-    shared: &Shared,
-    headers: &hyper::HeaderMap,
-    body: &mut Incoming,
-) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Refusal> {
-    let limit = shared.limits.body;
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
-        .or(body.size_hint().exact());
-    if announced.is_some_and(|length| length > limit as u64) {
-        return Err(Refusal::TooLarge(limit));
-    }
-    let all = async {
-        let mut document = Vec::new();
-        let mut permit: Option<OwnedSemaphorePermit> = None;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| Refusal::Unreadable)?;
-            let Ok(data) = frame.into_data() else {
-                continue;
-            };
-            if document.len() + data.len() > limit {
-                return Err(Refusal::TooLarge(limit));
-            }
-            let more = u32::try_from(data.len()).map_err(|_| Refusal::TooLarge(limit))?;
-            let granted = shared
-                .bodies
-                .clone()
-                .try_acquire_many_owned(more)
-                .map_err(|_| Refusal::Busy)?;
-            match &mut permit {
-                Some(permit) => permit.merge(granted),
-                None => permit = Some(granted),
-            }
-            document.extend_from_slice(&data);
-        }
-        Ok((document, permit))
-    };
-    match tokio::time::timeout(shared.limits.body_time, all).await {
-        Ok(read) => read,
-        Err(_) => Err(Refusal::TooSlow),
-    }
-}
-
 /// Reads the message, away from the threads that serve other connections.
 async fn decode(document: Vec<u8>) -> Result<RequestMessage, Refusal> {
     let limits = Limits {
@@ -437,7 +270,7 @@ async fn decode(document: Vec<u8>) -> Result<RequestMessage, Refusal> {
 
 /// Runs the operations one after the other and writes the answer.
 async fn work(
-    shared: &Shared,
+    service: &CimXml,
     context: Context,
     message: RequestMessage,
 ) -> Result<(Bytes, Option<String>), Refusal> {
@@ -446,7 +279,7 @@ async fn work(
     let mut responses = Vec::with_capacity(message.requests.len());
     let mut explanations = Vec::new();
     for request in message.requests {
-        let answer = shared.operations.answer(&context, request).await;
+        let answer = service.operations.answer(&context, request).await;
         let (response, explanation) = answer.map_err(broken)?;
         responses.push(response);
         explanations.extend(explanation);
@@ -470,12 +303,7 @@ fn broken(error: tokio::task::JoinError) -> Refusal {
 }
 
 fn success(prefix: &Prefix, text: Bytes, explanation: Option<&str>, elapsed: Duration) -> Answer {
-    let body = if text.len() > CHUNK_ABOVE {
-        Either::Right(Chunks { rest: text })
-    } else {
-        Either::Left(Full::new(text))
-    };
-    let mut answer = Response::new(body);
+    let mut answer = Response::new(answer_body(text));
     set(
         &mut answer,
         "content-type",
@@ -500,7 +328,7 @@ fn success(prefix: &Prefix, text: Bytes, explanation: Option<&str>, elapsed: Dur
 
 fn refused(realm: &str, refusal: &Refusal, close: bool) -> Answer {
     let (status, token, text) = refusal.describe();
-    let mut answer = Response::new(Either::Left(Full::from(text + "\n")));
+    let mut answer = Response::new(answer_body(Bytes::from(text + "\n")));
     *answer.status_mut() = status;
     set(&mut answer, "content-type", "text/plain; charset=utf-8");
     set(&mut answer, "cache-control", "no-cache");
@@ -521,29 +349,25 @@ fn refused(realm: &str, refusal: &Refusal, close: bool) -> Answer {
             );
         }
         Refusal::MethodNotAllowed => set(&mut answer, "allow", "POST, M-POST, OPTIONS"),
-        Refusal::Busy => set(&mut answer, "retry-after", "1"),
+        Refusal::Body(BodyError::Busy) => set(&mut answer, "retry-after", "1"),
         _ => {}
     }
-    if close || matches!(refusal, Refusal::TooSlow | Refusal::Unreadable) {
+    if close
+        || matches!(
+            refusal,
+            Refusal::Body(BodyError::TooSlow) | Refusal::Body(BodyError::Unreadable)
+        )
+    {
         set(&mut answer, "connection", "close");
     }
     answer
 }
 
 fn capabilities() -> Answer {
-    let mut answer = Response::new(Either::Left(Full::default()));
+    let mut answer = Response::new(answer_body(Bytes::new()));
     set(&mut answer, "allow", "POST, M-POST, OPTIONS");
     for (name, value) in headers::capabilities() {
         set(&mut answer, name, &value);
     }
     answer
-}
-
-/// Sets a header whose name and value are known to be fit for one.
-fn set(answer: &mut Answer, name: &str, value: &str) {
-    let name = HeaderName::from_bytes(name.as_bytes());
-    let value = HeaderValue::from_str(value);
-    if let (Ok(name), Ok(value)) = (name, value) {
-        answer.headers_mut().insert(name, value);
-    }
 }

@@ -1,97 +1,16 @@
-//! Sockets: what is listened on, how many connections there are, and how they end.
+//! The server: the broker's operations as a service of an HTTP server.
 
-pub(crate) mod authentication;
-mod connection;
 mod headers;
 mod http;
-mod stall;
 
 use crate::operations::Operations;
-use authentication::{Authenticator, Gate};
 use cim_broker::Broker;
 use cim_broker::enumeration::Enumerations;
-use std::fmt;
-use std::io;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use http_server::{AnswerBody, Authenticator, BindError, HttpLimits, Listen, LocalAddress, Peer};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
-
-/// Something to listen on.
-#[derive(Clone)]
-pub enum Listen {
-    /// HTTP. Basic authentication.
-    Plain(SocketAddr),
-    /// HTTPS. Basic authentication.
-    Tls(SocketAddr, Arc<rustls::ServerConfig>),
-    /// HTTP on a Unix socket. Whoever can connect as root or as the service's own user is an
-    /// administrator; others must give credentials.
-    Unix(PathBuf),
-}
-
-/// Where a [`Listen`] came to be bound.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LocalAddress {
-    /// For [`Listen::Plain`].
-    Plain(SocketAddr),
-    /// For [`Listen::Tls`].
-    Tls(SocketAddr),
-    /// For [`Listen::Unix`].
-    Unix(PathBuf),
-}
-
-impl fmt::Display for LocalAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LocalAddress::Plain(address) | LocalAddress::Tls(address) => address.fmt(f),
-            LocalAddress::Unix(path) => path.display().fmt(f),
-        }
-    }
-}
-
-/// What one server may use. Memory for requests never exceeds `bodies`, whoever sends what.
-#[derive(Clone, Copy, Debug)]
-pub struct HttpLimits {
-    /// Bytes of one request's body.
-    pub body: usize,
-    /// Bytes of the bodies of all requests that are being read or worked on.
-    pub bodies: usize,
-    /// Bytes of a request's line and headers.
-    pub headers: usize,
-    /// Connections for each listener; more wait to be accepted.
-    pub connections: usize,
-    /// How long a client may take over a TLS handshake, over a request's headers, and between
-    /// requests.
-    pub header_time: Duration,
-    /// How long a client may take to send a body.
-    pub body_time: Duration,
-    /// How long a client may stop taking in an answer.
-    pub stall_time: Duration,
-    /// How long verified credentials hold on the connection they came on, so that not every request
-    /// of a session costs a password hash.
-    pub credentials_time: Duration,
-    /// Password verifications at one time; each costs memory by design.
-    pub verifications: usize,
-}
-
-impl Default for HttpLimits {
-    fn default() -> Self {
-        HttpLimits {
-            body: 8 << 20,
-            bodies: 64 << 20,
-            headers: 64 << 10,
-            connections: 128,
-            header_time: Duration::from_secs(30),
-            body_time: Duration::from_secs(30),
-            stall_time: Duration::from_secs(60),
-            credentials_time: Duration::from_secs(15),
-            verifications: 4,
-        }
-    }
-}
 
 /// How to serve.
 pub struct ServerConfig {
@@ -105,45 +24,26 @@ pub struct ServerConfig {
     pub realm: String,
 }
 
-/// A listener that could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// A TCP address.
-    #[error("cannot listen on {address}; is another service using it?")]
-    Tcp {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// A Unix socket.
-    #[error("cannot listen on the socket {}", path.display())]
-    Unix {
-        /// Its path.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
+/// CIM-XML as a service.
+struct CimXml {
+    operations: Operations,
+    realm: String,
 }
 
-/// What all connections share.
-pub(crate) struct Shared {
-    pub(crate) operations: Operations,
-    pub(crate) gate: Gate,
-    pub(crate) limits: HttpLimits,
-    pub(crate) bodies: Arc<Semaphore>,
-    pub(crate) realm: String,
-    pub(crate) own_uid: u32,
+impl http_server::Service for CimXml {
+    type Session = http::Session;
+
+    fn open(self: &Arc<Self>, peer: Peer) -> http::Session {
+        http::Session::new(peer, self.clone())
+    }
+
+    async fn answer(session: &http::Session, request: Request<Incoming>) -> Response<AnswerBody> {
+        http::answer(session, request).await
+    }
 }
 
 /// A running server. Dropping it stops it at once; [`Server::shutdown`] lets requests finish.
-pub struct Server {
-    addresses: Vec<LocalAddress>,
-    stop: watch::Sender<bool>,
-    listeners: JoinSet<()>,
-}
+pub struct Server(http_server::Server);
 
 impl Server {
     /// Binds every listener and starts to serve. When this returns, connections are accepted.
@@ -152,117 +52,26 @@ impl Server {
         broker: Arc<Broker>,
         enumerations: Arc<Enumerations>,
     ) -> Result<Server, BindError> {
-        let (stop, stopped) = watch::channel(false);
-        let shared = Arc::new(Shared {
+        let service = Arc::new(CimXml {
             operations: Operations::new(broker, enumerations),
-            gate: Gate::new(config.authenticator, &config.limits),
-            bodies: Arc::new(Semaphore::new(
-                config.limits.bodies.min(Semaphore::MAX_PERMITS),
-            )),
-            limits: config.limits,
             realm: config.realm,
-            own_uid: own_uid(),
         });
-        let mut bound = Vec::new();
-        for listen in config.listeners {
-            bound.push(bind(listen).await?);
-        }
-        let mut addresses = Vec::new();
-        let mut listeners = JoinSet::new();
-        for (listener, address) in bound {
-            tracing::info!(%address, "CIM-XML listens");
-            addresses.push(address);
-            listeners.spawn(connection::accept_all(
-                listener,
-                shared.clone(),
-                stopped.clone(),
-            ));
-        }
-        Ok(Server {
-            addresses,
-            stop,
-            listeners,
-        })
+        let config = http_server::ServerConfig {
+            protocol: "CIM-XML",
+            listeners: config.listeners,
+            limits: config.limits,
+            authenticator: config.authenticator,
+        };
+        http_server::Server::bind(config, service).await.map(Server)
     }
 
     /// Where it listens, in the order of the configuration, with real port numbers.
     pub fn local_addresses(&self) -> &[LocalAddress] {
-        &self.addresses
+        self.0.local_addresses()
     }
 
     /// Stops accepting, lets the requests under way finish for `grace`, and cuts off the rest.
-    pub async fn shutdown(mut self, grace: Duration) {
-        // Fails only when every listener has ended already.
-        let _ = self.stop.send(true);
-        let all = async { while self.listeners.join_next().await.is_some() {} };
-        if tokio::time::timeout(grace, all).await.is_err() {
-            tracing::warn!("CIM-XML requests were cut off at shutdown");
-        }
-        self.listeners.abort_all();
-        for address in &self.addresses {
-            if let LocalAddress::Unix(path) = address {
-                // A socket file that has gone already is what we want.
-                let _ = std::fs::remove_file(path);
-            }
-        }
+    pub async fn shutdown(self, grace: Duration) {
+        self.0.shutdown(grace).await;
     }
-}
-
-/// A bound socket.
-pub(crate) enum Bound {
-    Plain(TcpListener),
-    Tls(TcpListener, tokio_rustls::TlsAcceptor),
-    Unix(UnixListener),
-}
-
-async fn bind(listen: Listen) -> Result<(Bound, LocalAddress), BindError> {
-    match listen {
-        Listen::Plain(address) => {
-            let (listener, address) = bind_tcp(address).await?;
-            Ok((Bound::Plain(listener), LocalAddress::Plain(address)))
-        }
-        Listen::Tls(address, config) => {
-            let (listener, address) = bind_tcp(address).await?;
-            Ok((
-                Bound::Tls(listener, config.into()),
-                LocalAddress::Tls(address),
-            ))
-        }
-        Listen::Unix(path) => {
-            let listener = bind_unix(&path).map_err(|source| BindError::Unix {
-                path: path.clone(),
-                source,
-            })?;
-            Ok((Bound::Unix(listener), LocalAddress::Unix(path)))
-        }
-    }
-}
-
-async fn bind_tcp(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
-    let tcp = |source| BindError::Tcp { address, source };
-    let listener = TcpListener::bind(address).await.map_err(tcp)?;
-    let local = listener.local_addr().map_err(tcp)?;
-    Ok((listener, local))
-}
-
-/// A socket file that nobody listens on is left over from a service that was killed.
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-    if let Ok(metadata) = std::fs::symlink_metadata(path)
-        && metadata.file_type().is_socket()
-    {
-        match std::os::unix::net::UnixStream::connect(path) {
-            Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
-            Err(_) => std::fs::remove_file(path)?,
-        }
-    }
-    let listener = UnixListener::bind(path)?;
-    // Peer credentials decide who may do what; the mode only keeps strangers out earlier.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
-}
-
-/// The user this process runs as.
-fn own_uid() -> u32 {
-    rustix::process::geteuid().as_raw()
 }

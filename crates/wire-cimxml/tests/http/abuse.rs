@@ -1,10 +1,10 @@
 //! Input that no well-meaning client sends: a specific refusal each, and a server that goes on.
 
 use crate::support::{AUTHORIZATION, PATIENCE, Raw, class_names, message, operation, post, shop};
+use http_server::HttpLimits;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
-use wire_cimxml::HttpLimits;
 
 async fn works(address: SocketAddr) {
     let mut raw = Raw::connect(address).await;

@@ -4,7 +4,8 @@ use crate::model::{NAMESPACE, STOCK};
 use crate::support::{Shop, shop};
 use cim::{CimStatus, CimType, Instance, Name, Namespace, ObjectPath, Property, Type, Value};
 use cim_broker::{AssociatorFilter, ReferenceFilter};
-use wire_cimxml::{Client, ClientError, HttpLimits, QueryAnswer, Trust};
+use http_server::HttpLimits;
+use wire_cimxml::{Client, ClientError, QueryAnswer, Trust};
 
 async fn client(shop: &Shop) -> Client {
     let url = format!("http://{}", shop.address);

@@ -4,9 +4,9 @@ use crate::support::{
     AUTHORIZATION, Raw, Reply, ask, class_names, class_parameter, message, operation, post, shop,
     text_parameter,
 };
+use http_server::HttpLimits;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use wire_cimxml::HttpLimits;
 
 async fn send(request: impl AsRef<[u8]>) -> Reply {
     let shop = shop(HttpLimits::default()).await;

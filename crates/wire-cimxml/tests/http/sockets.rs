@@ -3,11 +3,12 @@
 use crate::model::NAMESPACE;
 use crate::support::{PATIENCE, Raw, class_names, post, serve, shop};
 use cim::{Name, Namespace};
+use http_server::{HttpLimits, Listen, LocalAddress};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use wire_cimxml::{Client, ClientError, HttpLimits, Listen, LocalAddress, Trust};
+use wire_cimxml::{Client, ClientError, Trust};
 
 fn certificate() -> (CertificateDer<'static>, Arc<rustls::ServerConfig>) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])

@@ -3,15 +3,14 @@
 use crate::model;
 use cim_broker::Role;
 use cim_broker::enumeration::Enumerations;
+use http_server::{Authenticator, HttpLimits, Identity, Listen, LocalAddress, Verification};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use wire_cimxml::{
-    Authenticator, HttpLimits, Identity, Listen, LocalAddress, Server, ServerConfig, Verification,
-};
+use wire_cimxml::{Server, ServerConfig};
 
 /// Far longer than anything here takes; only a defect gets that far.
 pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,14 +1,13 @@
 //! Who a request comes from: the door to the program's accounts, and what slows guessing down.
 
-use super::HttpLimits;
+use crate::limits::HttpLimits;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use cim_broker::Role;
-use std::collections::HashMap;
+use spnego::Throttle;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 /// An account that has proved who it is.
@@ -34,35 +33,23 @@ pub trait Authenticator: Send + Sync + 'static {
 pub(crate) struct Gate {
     authenticator: Arc<dyn Authenticator>,
     verifications: Semaphore,
-    failures: Mutex<HashMap<String, Failures>>,
+    throttle: Throttle,
 }
 
-struct Failures {
-    count: u32,
-    last: Instant,
-}
-
-/// Wait after the first failure; each further one doubles it.
-const FIRST_DELAY: Duration = Duration::from_millis(100);
-const LONGEST_DELAY: Duration = Duration::from_secs(3);
-/// When a peer's failures are forgotten.
-const FORGET_AFTER: Duration = Duration::from_secs(300);
-/// Peers remembered; beyond that the oldest go.
-const REMEMBERED: usize = 1024;
 /// Longest credentials that are looked at.
 const LONGEST_CREDENTIALS: usize = 1024;
 
 impl Gate {
-    pub(super) fn new(authenticator: Arc<dyn Authenticator>, limits: &HttpLimits) -> Self {
+    pub(crate) fn new(authenticator: Arc<dyn Authenticator>, limits: &HttpLimits) -> Self {
         Gate {
             authenticator,
             verifications: Semaphore::new(limits.verifications.max(1)),
-            failures: Mutex::new(HashMap::new()),
+            throttle: Throttle::default(),
         }
     }
 
     /// Checks the value of an `Authorization` header.
-    pub(super) async fn verify(&self, peer: &str, authorization: &str) -> Option<Identity> {
+    pub(crate) async fn verify(&self, peer: &str, authorization: &str) -> Option<Identity> {
         let (user, password) = basic(authorization)?;
         let identity = match self.verifications.acquire().await {
             Ok(_permit) => self.authenticator.verify(&user, &password).await,
@@ -70,45 +57,16 @@ impl Gate {
         };
         match identity {
             Some(identity) => {
-                self.lock().remove(peer);
+                self.throttle.succeeded(peer);
                 Some(identity)
             }
             None => {
-                let delay = self.failed(peer);
+                let delay = self.throttle.failed(peer);
                 tracing::warn!(peer, user, "authentication failed");
                 tokio::time::sleep(delay).await;
                 None
             }
         }
-    }
-
-    /// Counts a failure and says how long to wait for it.
-    fn failed(&self, peer: &str) -> Duration {
-        let now = Instant::now();
-        let mut failures = self.lock();
-        failures.retain(|_, f| now.duration_since(f.last) < FORGET_AFTER);
-        if failures.len() >= REMEMBERED
-            && !failures.contains_key(peer)
-            && let Some(oldest) = failures
-                .iter()
-                .min_by_key(|(_, f)| f.last)
-                .map(|(peer, _)| peer.clone())
-        {
-            failures.remove(&oldest);
-        }
-        let entry = failures.entry(peer.to_owned()).or_insert(Failures {
-            count: 0,
-            last: now,
-        });
-        entry.count = entry.count.saturating_add(1);
-        entry.last = now;
-        let doublings = entry.count.saturating_sub(1).min(16);
-        (FIRST_DELAY * 2_u32.pow(doublings)).min(LONGEST_DELAY)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Failures>> {
-        // The map is whole between any two statements above.
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,6 +77,9 @@ fn basic(authorization: &str) -> Option<(String, String)> {
         return None;
     }
     let decoded = BASE64_STANDARD.decode(credentials.trim()).ok()?;
-    let (user, password) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
+    // RFC 7617 leaves the encoding to the client; what is not UTF-8 is taken for Latin-1.
+    let text = String::from_utf8(decoded)
+        .unwrap_or_else(|error| error.into_bytes().into_iter().map(char::from).collect());
+    let (user, password) = text.split_once(':')?;
     Some((user.to_owned(), password.to_owned()))
 }

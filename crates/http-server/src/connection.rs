@@ -1,12 +1,14 @@
 //! Connections: accepted within the limit, wrapped in TLS where wanted, served request by request.
 
-use super::http::{self, Peer, Session};
-use super::stall::StallGuard;
-use super::{Bound, Shared};
+use crate::authentication::Identity;
+use crate::peer::{Peer, Transport};
+use crate::server::{Bound, Service, Shared};
+use crate::stall::StallGuard;
 use cim_broker::Role;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +22,14 @@ use tokio::task::JoinSet;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 enum Stream {
-    Tcp(TcpStream, String),
+    Tcp(TcpStream, IpAddr),
     Unix(UnixStream),
 }
 
 /// Accepts until told to stop, then waits for the connections it has.
-pub(super) async fn accept_all(
+pub(crate) async fn accept_all<S: Service>(
     listener: Bound,
+    service: Arc<S>,
     shared: Arc<Shared>,
     mut stopped: watch::Receiver<bool>,
 ) {
@@ -54,10 +57,10 @@ pub(super) async fn accept_all(
             Bound::Tls(_, acceptor) => Some(acceptor.clone()),
             Bound::Plain(_) | Bound::Unix(_) => None,
         };
-        let (shared, stopped) = (shared.clone(), stopped.clone());
+        let (service, shared, stopped) = (service.clone(), shared.clone(), stopped.clone());
         connections.spawn(async move {
             let _permit = permit;
-            converse(stream, tls, shared, stopped).await;
+            converse(stream, tls, &service, shared, stopped).await;
         });
     }
     drop(listener);
@@ -69,56 +72,71 @@ async fn accept(listener: &Bound) -> io::Result<Stream> {
         Bound::Plain(listener) | Bound::Tls(listener, _) => {
             let (stream, address) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            Ok(Stream::Tcp(stream, address.ip().to_string()))
+            Ok(Stream::Tcp(stream, address.ip()))
         }
         Bound::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
     }
 }
 
-async fn converse(
+async fn converse<S: Service>(
     stream: Stream,
     tls: Option<tokio_rustls::TlsAcceptor>,
+    service: &Arc<S>,
     shared: Arc<Shared>,
     stopped: watch::Receiver<bool>,
 ) {
     match (stream, tls) {
         (Stream::Tcp(stream, address), None) => {
-            serve(stream, Peer::remote(address), shared, stopped).await;
+            let transport = match address.to_canonical().is_loopback() {
+                true => Transport::Loopback,
+                false => Transport::Plain,
+            };
+            let peer = Peer::remote(address.to_string(), transport, shared.clone());
+            serve(stream, service.open(peer), service, &shared, stopped).await;
         }
         (Stream::Tcp(stream, address), Some(acceptor)) => {
             let limit = shared.limits.header_time;
             match tokio::time::timeout(limit, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => serve(stream, Peer::remote(address), shared, stopped).await,
-                Ok(Err(error)) => tracing::debug!(peer = address, %error, "TLS handshake failed"),
-                Err(_) => tracing::debug!(peer = address, "TLS handshake took too long"),
+                Ok(Ok(stream)) => {
+                    let peer = Peer::remote(address.to_string(), Transport::Tls, shared.clone());
+                    serve(stream, service.open(peer), service, &shared, stopped).await;
+                }
+                Ok(Err(error)) => tracing::debug!(peer = %address, %error, "TLS handshake failed"),
+                Err(_) => tracing::debug!(peer = %address, "TLS handshake took too long"),
             }
         }
         (Stream::Unix(stream), _) => {
-            let peer = local_peer(&stream, shared.own_uid);
-            serve(stream, peer, shared, stopped).await;
+            let trusted = local_user(&stream, shared.own_uid);
+            let peer = Peer::local(trusted, shared.clone());
+            serve(stream, service.open(peer), service, &shared, stopped).await;
         }
     }
 }
 
 /// Root and the service's own user need no password: they can read the catalog anyway.
-fn local_peer(stream: &UnixStream, own_uid: u32) -> Peer {
-    match stream.peer_cred() {
-        Ok(credentials) if credentials.uid() == 0 || credentials.uid() == own_uid => {
-            Peer::local(format!("uid {}", credentials.uid()), Role::Administrator)
-        }
-        _ => Peer::remote("local".to_owned()),
-    }
+fn local_user(stream: &UnixStream, own_uid: u32) -> Option<Identity> {
+    let credentials = stream.peer_cred().ok()?;
+    let is_trusted = credentials.uid() == 0 || credentials.uid() == own_uid;
+    is_trusted.then(|| Identity {
+        user: format!("uid {}", credentials.uid()),
+        role: Role::Administrator,
+    })
 }
 
-async fn serve<S>(stream: S, peer: Peer, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+async fn serve<T, S: Service>(
+    stream: T,
+    session: S::Session,
+    _: &Arc<S>,
+    shared: &Shared,
+    mut stopped: watch::Receiver<bool>,
+) where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = shared.limits;
-    let session = Arc::new(Session::new(peer, shared));
+    let session = Arc::new(session);
     let service = service_fn(move |request| {
         let session = session.clone();
-        async move { Ok::<_, std::convert::Infallible>(http::answer(&session, request).await) }
+        async move { Ok::<_, std::convert::Infallible>(S::answer(&session, request).await) }
     });
     let io = TokioIo::new(StallGuard::new(stream, limits.stall_time));
     let connection = hyper::server::conn::http1::Builder::new()
