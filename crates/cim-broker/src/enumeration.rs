@@ -404,7 +404,8 @@ fn size_of_rest(rest: &Rest) -> usize {
     }
 }
 
-fn size_of_instance(instance: &Instance) -> usize {
+/// Bytes that an instance takes, as far as they can be estimated.
+pub fn size_of_instance(instance: &Instance) -> usize {
     let properties: usize = instance
         .properties
         .iter()

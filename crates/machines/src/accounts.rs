@@ -275,19 +275,30 @@ impl Accounts {
         Ok(Some(role))
     }
 
-    /// Role and NT hash of an account that may use NTLM.
-    pub fn nt_hash(&self, name: &str) -> Result<Option<(Role, String)>, AccountError> {
-        let row: Option<(String, String)> = self
-            .db()
+    /// Name, as it was added, and NT hash of an account that may use NTLM.
+    pub fn nt_hash(&self, name: &str) -> Result<Option<(String, String)>, AccountError> {
+        self.db()
             .query_row(
-                "SELECT role, nt_hash FROM accounts WHERE name_folded = ?1 AND nt_hash IS NOT NULL",
+                "SELECT name, nt_hash FROM accounts WHERE name_folded = ?1 AND nt_hash IS NOT NULL",
                 [name.to_lowercase()],
                 |r| Ok((r.get(0)?, r.get(1)?)),
             )
             .optional()
+            .map_err(failed)
+    }
+
+    /// The role of an account.
+    pub fn role(&self, name: &str) -> Result<Option<Role>, AccountError> {
+        let role: Option<String> = self
+            .db()
+            .query_row(
+                "SELECT role FROM accounts WHERE name_folded = ?1",
+                [name.to_lowercase()],
+                |r| r.get(0),
+            )
+            .optional()
             .map_err(failed)?;
-        row.map(|(role, hash)| Ok((read_role(&role)?, hash)))
-            .transpose()
+        role.map(|role| read_role(&role)).transpose()
     }
 
     fn found(&self, name: &str, rows: usize) -> Result<(), AccountError> {
@@ -395,6 +406,23 @@ mod tests {
         );
         elsewhere.remove("alice").unwrap();
         assert_eq!(accounts.verify("alice", "second").unwrap(), None);
+    }
+
+    #[test]
+    fn an_nt_hash_is_there_only_if_it_was_asked_for_and_goes_with_its_password() {
+        let dir = tempfile::tempdir().unwrap();
+        let accounts = Accounts::open(dir.path()).unwrap();
+        accounts.add("a", Role::Viewer, "x", None).unwrap();
+        accounts
+            .add("Bob", Role::Operator, "x", Some("0123"))
+            .unwrap();
+        assert_eq!(accounts.nt_hash("a").unwrap(), None);
+        let of_bob = Some(("Bob".to_owned(), "0123".to_owned()));
+        assert_eq!(accounts.nt_hash("bob").unwrap(), of_bob);
+        assert_eq!(accounts.role("BOB").unwrap(), Some(Role::Operator));
+        assert_eq!(accounts.role("c").unwrap(), None);
+        accounts.set_password("bob", "y", None).unwrap();
+        assert_eq!(accounts.nt_hash("bob").unwrap(), None);
     }
 
     #[test]

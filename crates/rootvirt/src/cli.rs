@@ -16,8 +16,8 @@ Exit status: 0 done, 1 failed (what, why and what to do on standard error), 2 wr
 
 /// Virtual machines on QEMU/KVM behind Hyper-V's management API.
 ///
-/// `rootvirt serve` runs the service: it answers `root\virtualization` over CIM-XML and runs the
-/// machines. Every other command is a client of it, through the service's local socket
+/// `rootvirt serve` runs the service: it answers `root\virtualization` over CIM-XML and
+/// DCOM and runs the machines. Every other command is a client of it, through the service's local socket
 /// (--data-dir) or over the network (--url).
 #[derive(Debug, Parser)]
 #[command(
@@ -160,6 +160,18 @@ pub struct Serve {
     /// CIM-XML over HTTPS: HOST:PORT or off [default: 127.0.0.1:5989]
     #[arg(long, value_name = "ADDRESS")]
     pub cimxml_tls: Option<String>,
+    /// WMI over DCOM: HOST:PORT or off. Clients of Windows look for it on port 135, which takes the
+    /// right to bind low ports [default: off]
+    #[arg(long, value_name = "ADDRESS")]
+    pub dcom: Option<String>,
+    /// Port on which DCOM's objects are called, at the same address; clients are told which; 0 takes
+    /// any free port [default: 0]
+    #[arg(long, value_name = "PORT")]
+    pub dcom_objects_port: Option<u16>,
+    /// The weakest protection of DCOM calls that is accepted: signed, or encrypted too
+    /// [default: integrity]
+    #[arg(long, value_name = "integrity|privacy")]
+    pub dcom_level: Option<String>,
     /// What machines run on; auto takes KVM only after it has run a guest [default: auto]
     #[arg(long, value_name = "auto|kvm|tcg")]
     pub accelerator: Option<String>,
@@ -194,6 +206,10 @@ pub enum Account {
         /// File whose first line is the password
         #[arg(long, value_name = "FILE")]
         password_file: PathBuf,
+        /// Allow NTLM, which DCOM clients log on with. Keeps the password's NT hash in the catalog,
+        /// and whoever has that can log on without the password
+        #[arg(long)]
+        ntlm: bool,
     },
     /// List the accounts
     List,
@@ -209,6 +225,12 @@ pub enum Account {
         /// File whose first line is the new password
         #[arg(long, value_name = "FILE")]
         password_file: PathBuf,
+        /// Allow NTLM from now on, as with `add --ntlm`; otherwise it stays as it is
+        #[arg(long)]
+        ntlm: bool,
+        /// Allow NTLM no more, and forget the NT hash
+        #[arg(long, conflicts_with = "ntlm")]
+        no_ntlm: bool,
     },
 }
 

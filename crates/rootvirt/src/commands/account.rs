@@ -9,24 +9,30 @@ use std::path::Path;
 
 /// Runs one `account` command.
 pub fn run(global: &Global, command: &Account) -> Result<(), Failure> {
-    let accounts = Accounts::open(&global.data_dir).map_err(|error| failed(&error))?;
+    let data_dir = std::path::absolute(&global.data_dir).map_err(|error| {
+        Failure::usage(format!("--data-dir {}: {error}", global.data_dir.display()))
+    })?;
+    let accounts = Accounts::open(&data_dir).map_err(|error| failed(&error))?;
     match command {
         Account::Add {
             name,
             role,
             password_file,
+            ntlm,
         } => {
             let password = password(password_file)?;
+            let hash = ntlm.then(|| nt_hash(&password));
             accounts
-                .add(name, role_of(*role), &password, None)
+                .add(name, role_of(*role), &password, hash.as_deref())
                 .map_err(|error| failed(&error))
         }
         Account::List => {
-            let mut rows = Rows::new(&[("name", "NAME"), ("role", "ROLE")]);
+            let mut rows = Rows::new(&[("name", "NAME"), ("role", "ROLE"), ("ntlm", "NTLM")]);
             for account in accounts.list().map_err(|error| failed(&error))? {
                 let mut row = Map::new();
                 row.insert("name".into(), json!(account.name));
                 row.insert("role".into(), json!(account.role.to_string()));
+                row.insert("ntlm".into(), json!(account.ntlm));
                 rows.push(row);
             }
             rows.print(global.format)
@@ -35,10 +41,15 @@ pub fn run(global: &Global, command: &Account) -> Result<(), Failure> {
         Account::Passwd {
             name,
             password_file,
+            ntlm,
+            no_ntlm,
         } => {
             let password = password(password_file)?;
+            let had = accounts.nt_hash(name).map_err(|error| failed(&error))?;
+            let keeps = *ntlm || (had.is_some() && !no_ntlm);
+            let hash = keeps.then(|| nt_hash(&password));
             accounts
-                .set_password(name, &password, None)
+                .set_password(name, &password, hash.as_deref())
                 .map_err(|error| failed(&error))
         }
     }
@@ -46,6 +57,13 @@ pub fn run(global: &Global, command: &Account) -> Result<(), Failure> {
 
 fn failed(error: &accounts::AccountError) -> Failure {
     Failure::new(chain(error))
+}
+
+/// The NT hash of a password, in hexadecimal.
+fn nt_hash(password: &str) -> String {
+    let hash = ntlm::NtHash::of_password(password);
+    let digits = hash.as_bytes().iter().map(|byte| format!("{byte:02x}"));
+    digits.collect()
 }
 
 fn role_of(role: Role) -> accounts::Role {

@@ -11,10 +11,8 @@ pub struct CatalogAccounts {
 
 impl CatalogAccounts {
     /// The accounts of a catalog.
-    pub fn new(accounts: Accounts) -> Self {
-        CatalogAccounts {
-            accounts: Arc::new(accounts),
-        }
+    pub fn new(accounts: Arc<Accounts>) -> Self {
+        CatalogAccounts { accounts }
     }
 }
 
@@ -41,7 +39,7 @@ impl Authenticator for CatalogAccounts {
     }
 }
 
-fn role(role: accounts::Role) -> cim_broker::Role {
+pub(super) fn role(role: accounts::Role) -> cim_broker::Role {
     match role {
         accounts::Role::Administrator => cim_broker::Role::Administrator,
         accounts::Role::Operator => cim_broker::Role::Operator,

@@ -2,6 +2,7 @@
 
 mod authentication;
 mod certificate;
+mod dcom;
 mod settings;
 
 use crate::cli::{Global, Serve};
@@ -38,13 +39,20 @@ pub async fn run(global: &Global, options: &Serve) -> Result<(), Failure> {
     let host_name = host_name();
     let broker = Arc::new(object_manager(&host_name, &machines)?);
     let enumerations = Arc::new(Enumerations::new(Limits::default()));
-    let server = bind(&settings, &host_name, &broker, &enumerations).await?;
-    report_ready(&server)?;
+    let accounts = Accounts::open(&settings.data_dir);
+    let accounts = Arc::new(accounts.map_err(|error| Failure::new(chain(&error)))?);
+    let server = bind(&settings, &host_name, &broker, &enumerations, &accounts).await?;
+    let dcom = dcom::bind(&settings, &host_name, &broker, &accounts).await?;
+    report_ready(&server, dcom.as_ref())?;
     tracing::info!("ready");
     stop.wait().await;
     tracing::info!("stopping; the guests run on");
     enumerations.stop();
-    server.shutdown(GRACE).await;
+    tokio::join!(server.shutdown(GRACE), async {
+        if let Some(dcom) = dcom {
+            dcom.shutdown(GRACE).await;
+        }
+    });
     machines.close().await;
     Ok(())
 }
@@ -93,6 +101,7 @@ async fn bind(
     host_name: &str,
     broker: &Arc<Broker>,
     enumerations: &Arc<Enumerations>,
+    accounts: &Arc<Accounts>,
 ) -> Result<Server, Failure> {
     let socket = settings.data_dir.join(LOCAL_SOCKET);
     let mut listeners = vec![http_server::Listen::Unix(socket)];
@@ -103,12 +112,10 @@ async fn bind(
         let tls = certificate::server_config(&settings.data_dir, host_name)?;
         listeners.push(http_server::Listen::Tls(address, tls));
     }
-    let accounts =
-        Accounts::open(&settings.data_dir).map_err(|error| Failure::new(chain(&error)))?;
     let config = ServerConfig {
         listeners,
         limits: HttpLimits::default(),
-        authenticator: Arc::new(CatalogAccounts::new(accounts)),
+        authenticator: Arc::new(CatalogAccounts::new(accounts.clone())),
         realm: "rootvirt".to_owned(),
     };
     Server::bind(config, broker.clone(), enumerations.clone())
@@ -117,7 +124,7 @@ async fn bind(
 }
 
 /// The contract's one line of JSON, once every listener accepts.
-fn report_ready(server: &Server) -> Result<(), Failure> {
+fn report_ready(server: &Server, dcom: Option<&wire_dcom::Server>) -> Result<(), Failure> {
     let mut endpoints = Map::new();
     for address in server.local_addresses() {
         let (name, place) = match address {
@@ -126,6 +133,13 @@ fn report_ready(server: &Server) -> Result<(), Failure> {
             LocalAddress::Unix(path) => ("local", path.display().to_string()),
         };
         endpoints.insert(name.to_owned(), json!(place));
+    }
+    if let Some(dcom) = dcom {
+        let mut tell = |name: &str, address: std::net::SocketAddr| {
+            endpoints.insert(name.to_owned(), json!(address.to_string()));
+        };
+        tell("dcom", dcom.resolver_address());
+        tell("dcom_objects", dcom.object_address());
     }
     crate::output::write_out(&format!(
         "{}\n",

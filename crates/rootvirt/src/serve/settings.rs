@@ -7,6 +7,7 @@ use qemu::memory_backing::PoolLimit;
 use serde::Deserialize;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use wire_dcom::Level;
 
 /// The settings file: TOML with the options' names.
 #[derive(Debug, Default, Deserialize)]
@@ -14,6 +15,9 @@ use std::path::{Path, PathBuf};
 struct File {
     cimxml: Option<String>,
     cimxml_tls: Option<String>,
+    dcom: Option<String>,
+    dcom_objects_port: Option<u16>,
+    dcom_level: Option<String>,
     accelerator: Option<String>,
     huge_pages_limit: Option<TextOrNumber>,
     verify_before_apply: Option<String>,
@@ -55,6 +59,12 @@ pub struct Settings {
     pub cimxml: Listen,
     /// CIM-XML over HTTPS.
     pub cimxml_tls: Listen,
+    /// WMI over DCOM: where clients begin.
+    pub dcom: Listen,
+    /// Port on which DCOM's objects are called; 0 takes any.
+    pub dcom_objects_port: u16,
+    /// The weakest protection of DCOM calls that is accepted.
+    pub dcom_level: Level,
     /// auto, kvm or tcg.
     pub accelerator: qemu::accelerator::Choice,
     /// How far the host's pool of huge pages may be grown.
@@ -90,6 +100,13 @@ impl Settings {
             ))
             .remedy("Use --cimxml-tls for addresses other than loopback."));
         }
+        let dcom = match options.dcom.as_ref().or(file.dcom.as_ref()) {
+            Some(text) => listen("dcom", Some(text), 135)?,
+            None => Listen::Off,
+        };
+        let dcom_objects_port = options.dcom_objects_port.or(file.dcom_objects_port);
+        let dcom_level = options.dcom_level.as_ref().or(file.dcom_level.as_ref());
+        let dcom_level = dcom_level.map_or(Ok(Level::Integrity), |text| level(text))?;
         let accelerator = options.accelerator.clone().or(file.accelerator);
         let accelerator = accelerator
             .as_deref()
@@ -114,6 +131,9 @@ impl Settings {
             data_dir,
             cimxml,
             cimxml_tls,
+            dcom,
+            dcom_objects_port: dcom_objects_port.unwrap_or(0),
+            dcom_level,
             accelerator,
             huge_pages_limit,
             verify_before_apply,
@@ -127,6 +147,16 @@ fn read_file(path: &Path) -> Result<File, Failure> {
         .map_err(|error| Failure::usage(format!("--config {}: {error}", path.display())))?;
     toml::from_str(&text)
         .map_err(|error| Failure::usage(format!("--config {}: {error}", path.display())))
+}
+
+fn level(text: &str) -> Result<Level, Failure> {
+    match text.to_ascii_lowercase().as_str() {
+        "integrity" => Ok(Level::Integrity),
+        "privacy" => Ok(Level::Privacy),
+        _ => Err(Failure::usage(format!(
+            "--dcom-level {text}: this is neither integrity nor privacy."
+        ))),
+    }
 }
 
 fn listen(option: &str, text: Option<&String>, default_port: u16) -> Result<Listen, Failure> {
