@@ -49,6 +49,8 @@ pub(crate) struct Host {
     pub restore_on_demand: bool,
     pub crash: CrashPoint,
     pub limits: HostLimits,
+    /// Which boot of the host this is, if that is known.
+    pub boot: Option<String>,
     /// Last, so that it is released after everything else is closed.
     pub _lock: DataLock,
 }

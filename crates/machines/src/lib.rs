@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accounts;
+mod automatic;
 pub mod catalog;
 pub mod check;
 mod directory;

@@ -1,5 +1,6 @@
 //! [`Machines`]: the entry to the domain.
 
+use crate::automatic;
 use crate::catalog::{AuditLine, Catalog, Change, DurableState, MachineBody};
 use crate::check::{self, Finding};
 use crate::directory::Directory;
@@ -65,6 +66,9 @@ pub struct Config {
     /// Whether a machine started from a saved state runs before all of its memory is there, where
     /// the host can do that.
     pub restore_on_demand: bool,
+    /// Which boot of the host this is: in a new one, machines start that are to start with the host.
+    /// `None`: that is not known, and none do.
+    pub boot: Option<String>,
 }
 
 impl Config {
@@ -81,6 +85,7 @@ impl Config {
             verify_before_apply: Depth::Metadata,
             hash_rate_mib: 256,
             restore_on_demand: true,
+            boot: automatic::boot_of_host(),
         }
     }
 }
@@ -153,6 +158,7 @@ impl Machines {
             restore_on_demand: config.restore_on_demand,
             crash: CrashPoint::from_environment(),
             limits: HostLimits { memory_mib },
+            boot: config.boot,
             _lock: taken,
         });
         blocking(|| {
@@ -174,6 +180,7 @@ impl Machines {
         }
         machines.keep_jobs_fresh();
         keeper::start(&machines.host);
+        automatic::begin(&machines).await?;
         Ok(machines)
     }
 
@@ -530,6 +537,11 @@ impl Machines {
     /// The newest lines of the audit log, newest first.
     pub async fn audit_log(&self, count: usize) -> Result<Vec<AuditLine>, Error> {
         Ok(self.host.catalog.audit_lines(count).await?)
+    }
+
+    /// What all owners share.
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
     }
 
     /// The data directory.

@@ -8,7 +8,7 @@ use crate::jobs::JobHandle;
 use crate::model::{Health, JobError, JobState, Timestamp};
 use crate::owner::record::Record;
 use crate::owner::work::Work;
-use crate::{orphans, recovery};
+use crate::{automatic, orphans, recovery};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ pub(crate) async fn open(host: &Arc<Host>) -> Result<Vec<Work>, Error> {
         journal.entry(row.machine).or_default().push(row);
     }
     let records = records_of(contents);
+    automatic::note_boot(host, &records).await?;
     for record in &records {
         host.directory.publish(record.publish(Default::default()));
         host.disks.replace(

@@ -8,6 +8,7 @@
 //! One thread owns the connection, so that waiting for the disk never stalls the runtime. Commits
 //! that arrive while it waits share the next wait.
 
+mod boots;
 mod integrity;
 mod rows;
 mod schema;
@@ -124,6 +125,12 @@ pub enum Change {
     PutReport(SnapshotId, ReportKind, String),
     /// Adds what was measured of a snapshot (JSON).
     Measured(String),
+    /// Records which boot of the host this is.
+    PutBoot(String),
+    /// The machine is to be started.
+    PutStart(MachineId),
+    /// The machine was started, or need not be any more.
+    DeleteStart(MachineId),
 }
 
 /// A line of the audit log.

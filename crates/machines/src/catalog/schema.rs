@@ -45,6 +45,10 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE measurements (seq INTEGER PRIMARY KEY, body TEXT NOT NULL);
 ",
     "ALTER TABLE images ADD COLUMN parent TEXT;",
+    "
+    CREATE TABLE host_boot (id TEXT NOT NULL);
+    CREATE TABLE starts_due (machine TEXT PRIMARY KEY);
+",
 ];
 
 /// Opens the database at `path`, safe against loss of power, with the newest schema.

@@ -1,5 +1,6 @@
 //! The statements behind [`super::Change`] and [`super::Contents`].
 
+use super::boots;
 use super::integrity;
 use super::rows::SnapshotBody;
 use super::{AuditLine, CatalogError, Change, Contents};
@@ -40,6 +41,7 @@ fn apply_one(db: &Connection, change: &Change) -> Result<(), CatalogError> {
     match change {
         Change::PutMachine(row) => put_machine(db, row),
         Change::DeleteMachine(id) => {
+            boots::delete_start(db, *id)?;
             run(db, "DELETE FROM machines WHERE id = ?1", [id.to_string()])
         }
         Change::PutSnapshot(row) => put_snapshot(db, row),
@@ -90,6 +92,9 @@ fn apply_one(db: &Connection, change: &Change) -> Result<(), CatalogError> {
         | Change::DeleteSums(_)
         | Change::PutReport(..)
         | Change::Measured(_) => integrity::apply(db, change),
+        Change::PutBoot(_) | Change::PutStart(_) | Change::DeleteStart(_) => {
+            boots::apply(db, change)
+        }
     }
 }
 
