@@ -363,6 +363,19 @@ impl Machines {
         self.ask(actor, id, request).await.map(drop)
     }
 
+    /// Changes the active configuration and the settings outside of snapshots, both or neither. The
+    /// name is `settings.name`.
+    pub async fn modify_system(
+        &self,
+        actor: &Actor,
+        id: MachineId,
+        settings: SettingsChange,
+        global: GlobalChange,
+    ) -> Result<(), Error> {
+        let request = Request::System(Box::new((settings, global)));
+        self.ask(actor, id, request).await.map(drop)
+    }
+
     /// Name and notes only; anything else is refused.
     pub async fn modify_snapshot(
         &self,

@@ -9,8 +9,9 @@ use crate::resource_types::{Bound, ResourceClass, ResourceType};
 use crate::subject::{
     self, BIOS, CAPABILITIES, COMPUTER_SYSTEM, Configuration, DEVICE_CLASSES, GLOBAL_SETTINGS, JOB,
     Logical, PROCESSOR_POOL, Part, RESOURCE_POOL, SERVICE, SERVICE_SETTINGS, SETTINGS,
-    SNAPSHOT_SERVICE, Subject,
+    SNAPSHOT_SERVICE, SYSTEM_SNAPSHOT_SERVICE, Subject,
 };
+use crate::version::Version;
 use cim::{CimType, Name, ObjectPath, Property, Type};
 use cim_broker::Association;
 use machines::model::{DeviceKind, JobKind, Machine};
@@ -35,7 +36,10 @@ pub(crate) struct Row {
 
 /// The table, ready for the broker.
 pub(crate) fn associations(host: &Arc<Host>) -> Vec<Association> {
-    rows().into_iter().map(|row| row.bind(host)).collect()
+    rows(host.version)
+        .into_iter()
+        .map(|row| row.bind(host))
+        .collect()
 }
 
 impl Row {
@@ -63,70 +67,47 @@ impl Row {
     }
 }
 
-fn resource_classes() -> Vec<&'static str> {
-    ResourceClass::ALL.map(ResourceClass::name).to_vec()
+fn resource_classes(version: Version) -> Vec<&'static str> {
+    let classes = ResourceClass::all(version).iter();
+    classes.map(|class| class.name()).collect()
 }
 
 /// The rows between objects of one machine: from a copy of the machine alone, forward finds all of
 /// their links.
-pub(crate) fn machine_rows() -> Vec<Row> {
-    let mut rows = settings_rows();
+pub(crate) fn machine_rows(version: Version) -> Vec<Row> {
+    let mut rows = settings_rows(version);
     rows.extend(device_rows());
     rows
 }
 
-fn rows() -> Vec<Row> {
-    let mut rows = settings_rows();
-    rows.extend(system_rows());
+fn rows(version: Version) -> Vec<Row> {
+    let mut rows = settings_rows(version);
+    rows.extend(system_rows(version));
     rows.extend(job_rows());
-    rows.extend(pool_rows());
+    rows.extend(pool_rows(version));
     rows.extend(device_rows());
     rows
 }
 
-fn settings_rows() -> Vec<Row> {
-    let managed = ("ManagedElement", "SettingData");
+fn settings_rows(version: Version) -> Vec<Row> {
     let mut defined = vec![COMPUTER_SYSTEM];
     defined.extend(DEVICE_CLASSES);
     let mut defining = vec![SETTINGS];
-    defining.extend(resource_classes());
-    vec![
-        Row {
-            class: "Msvm_SettingsDefineState",
-            roles: managed,
-            first: defined,
-            second: defining,
-            forward: settings_of_state,
-            backward: state_of_settings,
-            facts: None,
-        },
-        Row {
-            class: "Msvm_ElementSettingData",
-            roles: managed,
-            first: vec![COMPUTER_SYSTEM, SERVICE],
-            second: vec![SETTINGS, GLOBAL_SETTINGS, SERVICE_SETTINGS],
-            forward: element_settings,
-            backward: element_of_settings,
-            facts: Some(element_setting_facts),
-        },
-        Row {
-            class: "Msvm_PreviousSettingData",
-            roles: managed,
-            first: vec![COMPUTER_SYSTEM],
-            second: vec![SETTINGS],
-            forward: |host, from| pointed_at(host, from, |machine| machine.parent),
-            backward: |host, from| pointing_at(host, from, |machine| machine.parent),
-            facts: Some(element_setting_facts),
-        },
-        Row {
-            class: "Msvm_LastAppliedSettingData",
-            roles: managed,
-            first: vec![COMPUTER_SYSTEM],
-            second: vec![SETTINGS],
-            forward: |host, from| pointed_at(host, from, |machine| machine.last_applied),
-            backward: |host, from| pointing_at(host, from, |machine| machine.last_applied),
-            facts: Some(element_setting_facts),
-        },
+    defining.extend(resource_classes(version));
+    let mut rows = vec![Row {
+        class: "Msvm_SettingsDefineState",
+        roles: MANAGED,
+        first: defined,
+        second: defining,
+        forward: settings_of_state,
+        backward: state_of_settings,
+        facts: None,
+    }];
+    rows.extend(match version {
+        Version::V1 => snapshot_rows_v1(),
+        Version::V2 => snapshot_rows_v2(),
+    });
+    rows.extend([
         Row {
             class: "Msvm_ParentChildSettingData",
             roles: ("Antecedent", "Dependent"),
@@ -146,10 +127,10 @@ fn settings_rows() -> Vec<Row> {
             class: "Msvm_VirtualSystemSettingDataComponent",
             roles: ("GroupComponent", "PartComponent"),
             first: vec![SETTINGS],
-            second: resource_classes(),
-            forward: |_, from| match from {
+            second: resource_classes(version),
+            forward: |host, from| match from {
                 Subject::Settings(of) => of
-                    .parts()
+                    .parts(host.version)
                     .map(|part| Subject::Resource(of.clone(), part))
                     .collect(),
                 _ => Vec::new(),
@@ -160,10 +141,102 @@ fn settings_rows() -> Vec<Row> {
             },
             facts: None,
         },
+    ]);
+    rows
+}
+
+/// The roles of settings and what they are of.
+const MANAGED: (&str, &str) = ("ManagedElement", "SettingData");
+
+/// How a machine leads to its snapshots: in V1 they are settings of the machine among others.
+fn snapshot_rows_v1() -> Vec<Row> {
+    vec![
+        Row {
+            class: "Msvm_ElementSettingData",
+            roles: MANAGED,
+            first: vec![COMPUTER_SYSTEM, SERVICE],
+            second: vec![SETTINGS, GLOBAL_SETTINGS, SERVICE_SETTINGS],
+            forward: element_settings,
+            backward: element_of_settings,
+            facts: Some(element_setting_facts),
+        },
+        Row {
+            class: "Msvm_PreviousSettingData",
+            roles: MANAGED,
+            first: vec![COMPUTER_SYSTEM],
+            second: vec![SETTINGS],
+            forward: |host, from| pointed_at(host, from, |machine| machine.parent),
+            backward: |host, from| pointing_at(host, from, |machine| machine.parent),
+            facts: Some(element_setting_facts),
+        },
+        Row {
+            class: "Msvm_LastAppliedSettingData",
+            roles: MANAGED,
+            first: vec![COMPUTER_SYSTEM],
+            second: vec![SETTINGS],
+            forward: |host, from| pointed_at(host, from, |machine| machine.last_applied),
+            backward: |host, from| pointing_at(host, from, |machine| machine.last_applied),
+            facts: Some(element_setting_facts),
+        },
     ]
 }
 
-fn system_rows() -> Vec<Row> {
+/// In V2 they have associations of their own.
+fn snapshot_rows_v2() -> Vec<Row> {
+    vec![
+        Row {
+            class: "Msvm_SnapshotOfVirtualSystem",
+            roles: ("Antecedent", "Dependent"),
+            first: vec![COMPUTER_SYSTEM],
+            second: vec![SETTINGS],
+            forward: |_, from| match from {
+                Subject::Machine(machine) => snapshots_of(machine).collect(),
+                _ => Vec::new(),
+            },
+            backward: |_, from| match from {
+                Subject::Settings(Configuration::Snapshot(machine, _)) => {
+                    vec![Subject::Machine(machine.clone())]
+                }
+                _ => Vec::new(),
+            },
+            facts: None,
+        },
+        Row {
+            class: "Msvm_MostCurrentSnapshotInBranch",
+            roles: ("Antecedent", "Dependent"),
+            first: vec![COMPUTER_SYSTEM],
+            second: vec![SETTINGS],
+            forward: |host, from| pointed_at(host, from, |machine| machine.parent),
+            backward: |host, from| pointing_at(host, from, |machine| machine.parent),
+            facts: None,
+        },
+        Row {
+            // The other way round than the other two.
+            class: "Msvm_LastAppliedSnapshot",
+            roles: ("Antecedent", "Dependent"),
+            first: vec![SETTINGS],
+            second: vec![COMPUTER_SYSTEM],
+            forward: |host, from| pointing_at(host, from, |machine| machine.last_applied),
+            backward: |host, from| pointed_at(host, from, |machine| machine.last_applied),
+            facts: None,
+        },
+        Row {
+            class: "Msvm_ElementSettingData",
+            roles: MANAGED,
+            first: vec![SERVICE],
+            second: vec![SERVICE_SETTINGS],
+            forward: element_settings,
+            backward: element_of_settings,
+            facts: Some(element_setting_facts),
+        },
+    ]
+}
+
+fn system_rows(version: Version) -> Vec<Row> {
+    let mut services = vec![SERVICE];
+    if version == Version::V2 {
+        services.push(SYSTEM_SNAPSHOT_SERVICE);
+    }
     vec![
         Row {
             class: "Msvm_HostedDependency",
@@ -188,13 +261,16 @@ fn system_rows() -> Vec<Row> {
             class: "Msvm_HostedService",
             roles: ("Antecedent", "Dependent"),
             first: vec![COMPUTER_SYSTEM],
-            second: vec![SERVICE],
-            forward: |_, from| match from {
-                Subject::Host => vec![Subject::Service],
+            second: services,
+            forward: |host, from| match (host.version, from) {
+                (Version::V1, Subject::Host) => vec![Subject::Service],
+                (Version::V2, Subject::Host) => {
+                    vec![Subject::Service, Subject::SystemSnapshotService]
+                }
                 _ => Vec::new(),
             },
             backward: |_, from| match from {
-                Subject::Service => vec![Subject::Host],
+                Subject::Service | Subject::SystemSnapshotService => vec![Subject::Host],
                 _ => Vec::new(),
             },
             facts: None,
@@ -268,7 +344,7 @@ fn job_rows() -> Vec<Row> {
     }]
 }
 
-fn pool_rows() -> Vec<Row> {
+fn pool_rows(version: Version) -> Vec<Row> {
     let pools = || vec![RESOURCE_POOL, PROCESSOR_POOL];
     vec![
         Row {
@@ -290,7 +366,7 @@ fn pool_rows() -> Vec<Row> {
             class: "Msvm_SettingsDefineCapabilities",
             roles: ("GroupComponent", "PartComponent"),
             first: vec![CAPABILITIES],
-            second: resource_classes(),
+            second: resource_classes(version),
             forward: |_, from| match from {
                 Subject::Capabilities(row, pool) => Bound::ALL
                     .map(|bound| Subject::Template(row, pool, bound))
@@ -307,7 +383,7 @@ fn pool_rows() -> Vec<Row> {
             class: "Msvm_ResourceAllocationFromPool",
             roles: ("Antecedent", "Dependent"),
             first: pools(),
-            second: resource_classes(),
+            second: resource_classes(version),
             forward: resources_from_pool,
             backward: |_, from| match from {
                 Subject::Resource(of @ Configuration::Active(_), part) => {
@@ -419,10 +495,12 @@ fn uint16s(name: &str, numbers: &[u16]) -> Property {
 }
 
 /// 0, "unknown", for all five: Hyper-V's classes document nothing else.
-fn element_setting_facts(_: &Host, _: &ObjectPath, _: &ObjectPath) -> Vec<Property> {
-    ["IsDefault", "IsCurrent", "IsNext", "IsMaximum", "IsMinimum"]
-        .map(|name| uint16(name, 0))
-        .to_vec()
+fn element_setting_facts(host: &Host, _: &ObjectPath, _: &ObjectPath) -> Vec<Property> {
+    let mut names = vec!["IsDefault", "IsCurrent", "IsNext"];
+    if host.version == Version::V1 {
+        names.extend(["IsMaximum", "IsMinimum"]);
+    }
+    names.into_iter().map(|name| uint16(name, 0)).collect()
 }
 
 fn template_facts(host: &Host, _: &ObjectPath, template: &ObjectPath) -> Vec<Property> {
@@ -486,14 +564,15 @@ fn devices_of(machine: &Arc<Machine>, part: Part) -> Vec<Logical> {
         .collect()
 }
 
+fn snapshots_of(machine: &Arc<Machine>) -> impl Iterator<Item = Subject> {
+    machine.snapshots.iter().map(|snapshot| {
+        Subject::Settings(Configuration::Snapshot(machine.clone(), snapshot.clone()))
+    })
+}
+
 fn element_settings(_: &Host, from: &Subject) -> Vec<Subject> {
     match from {
-        Subject::Machine(machine) => machine
-            .snapshots
-            .iter()
-            .map(|snapshot| {
-                Subject::Settings(Configuration::Snapshot(machine.clone(), snapshot.clone()))
-            })
+        Subject::Machine(machine) => snapshots_of(machine)
             .chain([Subject::Global(machine.clone())])
             .collect(),
         Subject::Service => vec![Subject::ServiceSettings],
@@ -584,7 +663,7 @@ fn resources_from_pool(host: &Host, from: &Subject) -> Vec<Subject> {
     };
     let of_machine = |machine: Arc<Machine>| {
         let of = Configuration::Active(machine);
-        of.parts()
+        of.parts(host.version)
             .filter(|part| of.part_type(*part).resource == row.resource)
             .map(|part| Subject::Resource(of.clone(), part))
             .collect::<Vec<_>>()

@@ -10,6 +10,7 @@ use crate::host::Host;
 use crate::read;
 use crate::resource_types::ResourceClass;
 use crate::subject::{self, Configuration, Subject};
+use crate::version::Version;
 use async_trait::async_trait;
 use cim::{Instance, Name, ObjectPath};
 use cim_broker::{Change, Changes, Interruption};
@@ -33,9 +34,9 @@ impl HyperVChanges {
     /// From now on; `None` when none of the classes is one that changes are known of.
     pub(crate) fn of(host: &Arc<Host>, classes: &[Name]) -> Option<Self> {
         let wanted = |class: &str| classes.iter().any(|name| name.is(class));
-        let mut instances = read::classes();
+        let mut instances = read::classes(host.version);
         instances.retain(|class| wanted(class));
-        let mut links = machine_rows();
+        let mut links = machine_rows(host.version);
         links.retain(|row| wanted(row.class));
         if instances.is_empty() && links.is_empty() {
             return None;
@@ -55,10 +56,12 @@ impl HyperVChanges {
     ) -> Vec<Change> {
         let (before, after) = (
             Copy {
+                version: self.host.version,
                 is: before,
                 other: after,
             },
             Copy {
+                version: self.host.version,
                 is: after,
                 other: before,
             },
@@ -160,6 +163,7 @@ impl HyperVChanges {
     /// The links of an association between objects of this copy of a machine.
     fn links(&self, row: &Row, machine: Option<&Arc<Machine>>) -> Vec<Ends> {
         let copy = Copy {
+            version: self.host.version,
             is: machine,
             other: None,
         };
@@ -175,7 +179,9 @@ impl HyperVChanges {
     }
 
     fn key(&self, subject: &Subject) -> String {
-        subject.relative_path(&self.host.name).index_key()
+        subject
+            .relative_path(self.host.version, &self.host.name)
+            .index_key()
     }
 
     /// The instance; a failure to make one is logged where it happens, and no one is told of it.
@@ -210,6 +216,7 @@ impl Changes for HyperVChanges {
 
 /// One of two copies of a machine.
 struct Copy<'a> {
+    version: Version,
     is: Option<&'a Arc<Machine>>,
     other: Option<&'a Arc<Machine>>,
 }
@@ -237,7 +244,7 @@ impl Copy<'_> {
                     Configuration::Active(_) => None,
                 })
                 .collect(),
-            _ => match ResourceClass::from_name(class) {
+            _ => match ResourceClass::from_name(self.version, class) {
                 Some(class) => self.resources(class),
                 None => self.devices(class),
             },
@@ -266,7 +273,9 @@ impl Copy<'_> {
 
     fn resources(&self, class: ResourceClass) -> Vec<Subject> {
         let of_configuration = |of: Configuration| {
-            let parts = of.parts().filter(|part| of.part_class(*part) == class);
+            let parts = of
+                .parts(self.version)
+                .filter(|part| of.part_class(self.version, *part) == class);
             parts
                 .map(|part| Subject::Resource(of.clone(), part))
                 .collect::<Vec<_>>()

@@ -24,7 +24,7 @@
 
 use cim::CimStatus;
 
-/// Return codes of the V1 methods.
+/// Return codes of methods. The vendor range (327xx) is V1's; V2 has DMTF's besides.
 #[allow(dead_code)]
 pub(crate) mod code {
     pub(crate) const COMPLETED: u32 = 0;
@@ -59,6 +59,7 @@ pub struct Codes {
 }
 
 const WBEM_E_FAILED: u32 = 0x8004_1001;
+const WBEM_E_ACCESS_DENIED: u32 = 0x8004_1003;
 const WBEM_E_NOT_FOUND: u32 = 0x8004_1002;
 const WBEM_E_OUT_OF_MEMORY: u32 = 0x8004_1006;
 const WBEM_E_INVALID_PARAMETER: u32 = 0x8004_1008;
@@ -83,8 +84,8 @@ const fn kind(v1: u32, v2: u32, hresult: u32, status: CimStatus) -> Codes {
     }
 }
 
-const FAILED: Codes = kind(code::FAILED, 2, WBEM_E_FAILED, CimStatus::Failed);
-const UNSUPPORTED: Codes = kind(
+pub(crate) const FAILED: Codes = kind(code::FAILED, 2, WBEM_E_FAILED, CimStatus::Failed);
+pub(crate) const UNSUPPORTED: Codes = kind(
     code::NOT_SUPPORTED,
     1,
     WBEM_E_NOT_SUPPORTED,
@@ -97,7 +98,7 @@ const ABSENT: Codes = kind(
     WBEM_E_NOT_FOUND,
     CimStatus::NotFound,
 );
-const WRONG: Codes = kind(
+pub(crate) const WRONG: Codes = kind(
     code::INVALID_PARAMETER,
     4,
     WBEM_E_INVALID_PARAMETER,
@@ -122,7 +123,7 @@ const ALREADY: Codes = kind(
     WBEM_E_INVALID_OPERATION,
     CimStatus::Failed,
 );
-const UNAVAILABLE: Codes = kind(
+pub(crate) const UNAVAILABLE: Codes = kind(
     code::NOT_AVAILABLE,
     code::NOT_AVAILABLE,
     WBEM_E_TRANSPORT_FAILURE,
@@ -139,6 +140,26 @@ const NO_MEMORY: Codes = kind(
     code::OUT_OF_MEMORY,
     WBEM_E_OUT_OF_MEMORY,
     CimStatus::ServerLimitsExceeded,
+);
+/// The account's role does not allow it.
+pub(crate) const DENIED: Codes = kind(
+    code::ACCESS_DENIED,
+    code::ACCESS_DENIED,
+    WBEM_E_ACCESS_DENIED,
+    CimStatus::AccessDenied,
+);
+// Only of a job's RequestStateChange, whose codes are DMTF's in both versions.
+pub(crate) const WRONG_TRANSITION: Codes = kind(
+    code::INVALID_TRANSITION,
+    code::INVALID_TRANSITION,
+    WBEM_E_INVALID_OPERATION,
+    CimStatus::Failed,
+);
+pub(crate) const NO_TIMEOUT: Codes = kind(
+    code::NO_TIMEOUT_PARAMETER,
+    code::NO_TIMEOUT_PARAMETER,
+    WBEM_E_INVALID_PARAMETER,
+    CimStatus::InvalidParameter,
 );
 const CANCELLED: Codes = kind(code::FAILED, 2, WBEM_E_CALL_CANCELLED, CimStatus::Failed);
 

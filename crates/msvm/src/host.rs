@@ -1,18 +1,18 @@
-//! [`Host`]: this computer as the namespace shows it, with everything an answer is made from:
-//! the machines, the classes, the host's name.
+//! [`Host`]: this computer as one namespace shows it, with everything an answer is made from: the
+//! machines, which both namespaces share, the namespace's classes, the host's name.
 
 use crate::subject::Subject;
+use crate::version::Version;
 use cim::instance::InstanceBuilder;
 use cim::{CimError, CimStatus, Class, Instance, Name, Namespace, ObjectPath};
 use machines::Machines;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
-
-/// The namespace of Hyper-V's first version, spelled as Hyper-V spells it.
-pub const NAMESPACE: &str = "root\\virtualization";
 
 /// The computer, its machines, and the classes they are shown with.
 pub(crate) struct Host {
+    pub version: Version,
     pub machines: Arc<Machines>,
     /// `__SERVER`, and the `Name` of the computer system that is the host.
     pub name: String,
@@ -22,16 +22,23 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(
+        version: Version,
         machines: Arc<Machines>,
         name: &str,
         classes: HashMap<Name, Arc<Class>>,
     ) -> Self {
         Host {
+            version,
             machines,
             name: name.to_owned(),
-            namespace: Namespace::new(NAMESPACE),
+            namespace: Namespace::new(version.namespace()),
             classes,
         }
+    }
+
+    /// Where machines are whose definition does not say another place.
+    pub(crate) fn default_root(&self) -> PathBuf {
+        self.machines.data_dir().join("machines")
     }
 
     /// The declaration of one of our classes.
@@ -52,7 +59,7 @@ impl Host {
 
     /// The complete path of a subject.
     pub(crate) fn path(&self, subject: &Subject) -> ObjectPath {
-        self.locate(subject.relative_path(&self.name))
+        self.locate(subject.relative_path(self.version, &self.name))
     }
 
     /// An instance of `class`, with its path.

@@ -1,9 +1,9 @@
 //! The provider that the broker asks.
 
 use crate::changes::HyperVChanges;
-use crate::errors::code;
+use crate::errors;
 use crate::host::Host;
-use crate::methods::{self, returning};
+use crate::methods::{self, Refusal};
 use crate::read;
 use async_trait::async_trait;
 use cim::{CimError, Instance, Name, ObjectPath};
@@ -25,7 +25,10 @@ impl HyperV {
 #[async_trait]
 impl Provider for HyperV {
     fn classes(&self) -> Vec<Name> {
-        read::classes().into_iter().map(Name::new).collect()
+        read::classes(self.host.version)
+            .into_iter()
+            .map(Name::new)
+            .collect()
     }
 
     fn enumerate(
@@ -67,7 +70,7 @@ impl Provider for HyperV {
     }
 
     fn required_role(&self, class: &Name, method: &Name) -> Role {
-        methods::required_role(class, method)
+        methods::required_role(self.host.version, class, method)
     }
 
     async fn invoke(
@@ -87,19 +90,18 @@ impl Provider for HyperV {
         fault: &ArgumentFault,
     ) -> Result<MethodOutcome, CimError> {
         tracing::info!(%class, %method, reason = %fault.error, "bad argument");
-        Ok(MethodOutcome {
-            explanation: Some(fault.error.message.clone()),
-            ..returning(code::INVALID_PARAMETER)
-        })
+        let refusal = Refusal::invalid(fault.error.message.clone());
+        Ok(self.host.refused(class, method, refusal))
     }
 
     fn access_denied(&self, class: &Name, method: &Name) -> Result<MethodOutcome, CimError> {
         tracing::info!(%class, %method, "access denied");
-        Ok(MethodOutcome {
-            explanation: Some(format!(
+        let refusal = Refusal {
+            codes: errors::DENIED,
+            text: format!(
                 "The account may not call {class}.{method}. Use an account whose role allows it."
-            )),
-            ..returning(code::ACCESS_DENIED)
-        })
+            ),
+        };
+        Ok(self.host.refused(class, method, refusal))
     }
 }

@@ -1,9 +1,11 @@
-//! The kinds of resources a configuration is made of, as Hyper-V's V1 classes show them: one table.
+//! The kinds of resources a configuration is made of, as Hyper-V's classes show them: one table,
+//! with the names and numbers that a kind has in each version.
 //!
 //! Names, types, units and pool identities of the rows that have templates are those that a real
 //! host answers; the others have no pool and no template, because nothing of their kind can be
 //! added to a virtual machine.
 
+use crate::version::Version;
 use machines::model::DeviceKind;
 
 /// The class that shows resources of a type.
@@ -13,15 +15,37 @@ pub(crate) enum ResourceClass {
     Memory,
     Processor,
     EthernetPort,
+    /// V2 only, as all that follow.
+    Storage,
+    SerialPort,
+    SyntheticDisplay,
+    EthernetConnection,
 }
 
 impl ResourceClass {
-    pub(crate) const ALL: [ResourceClass; 4] = [
-        ResourceClass::Memory,
-        ResourceClass::Processor,
-        ResourceClass::Generic,
-        ResourceClass::EthernetPort,
-    ];
+    /// The classes of a version, in the order in which their resources are listed. Clients that
+    /// ask for the generic class stop at the first resource of another one, so it stands first
+    /// among those that V2 split from it.
+    pub(crate) const fn all(version: Version) -> &'static [ResourceClass] {
+        match version {
+            Version::V1 => &[
+                ResourceClass::Memory,
+                ResourceClass::Processor,
+                ResourceClass::Generic,
+                ResourceClass::EthernetPort,
+            ],
+            Version::V2 => &[
+                ResourceClass::Memory,
+                ResourceClass::Processor,
+                ResourceClass::Generic,
+                ResourceClass::Storage,
+                ResourceClass::SerialPort,
+                ResourceClass::SyntheticDisplay,
+                ResourceClass::EthernetPort,
+                ResourceClass::EthernetConnection,
+            ],
+        }
+    }
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -29,13 +53,36 @@ impl ResourceClass {
             ResourceClass::Memory => "Msvm_MemorySettingData",
             ResourceClass::Processor => "Msvm_ProcessorSettingData",
             ResourceClass::EthernetPort => "Msvm_SyntheticEthernetPortSettingData",
+            ResourceClass::Storage => "Msvm_StorageAllocationSettingData",
+            ResourceClass::SerialPort => "Msvm_SerialPortSettingData",
+            ResourceClass::SyntheticDisplay => "Msvm_SyntheticDisplayControllerSettingData",
+            ResourceClass::EthernetConnection => "Msvm_EthernetPortAllocationSettingData",
         }
     }
 
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
+    pub(crate) fn from_name(version: Version, name: &str) -> Option<Self> {
+        Self::all(version)
+            .iter()
+            .copied()
             .find(|class| class.name().eq_ignore_ascii_case(name))
+    }
+
+    /// The class that a resource has in a version.
+    const fn of(version: Version, resource: Resource) -> Self {
+        match (version, resource) {
+            (_, Resource::Memory) => ResourceClass::Memory,
+            (_, Resource::Processor) => ResourceClass::Processor,
+            (_, Resource::Device(DeviceKind::EthernetPort)) => ResourceClass::EthernetPort,
+            (_, Resource::EthernetConnection) => ResourceClass::EthernetConnection,
+            (Version::V2, Resource::Device(DeviceKind::HardDiskImage | DeviceKind::IsoImage)) => {
+                ResourceClass::Storage
+            }
+            (Version::V2, Resource::Device(DeviceKind::SerialPort)) => ResourceClass::SerialPort,
+            (Version::V2, Resource::Device(DeviceKind::SyntheticDisplay)) => {
+                ResourceClass::SyntheticDisplay
+            }
+            _ => ResourceClass::Generic,
+        }
     }
 }
 
@@ -46,6 +93,8 @@ pub(crate) enum Resource {
     Processor,
     /// A disk of the host handed through. It can be named but not added.
     PhysicalDisk,
+    /// V2: where a network port leads. In V1 it is a property of the port.
+    EthernetConnection,
     Device(DeviceKind),
 }
 
@@ -101,15 +150,23 @@ pub(crate) struct Pool {
     pub range: (u64, Option<u64>, u64),
 }
 
+/// What a type is called in one version.
+#[derive(Debug)]
+pub(crate) struct Naming {
+    pub class: ResourceClass,
+    pub number: u16,
+    pub sub_type: Option<&'static str>,
+    pub other_type: Option<&'static str>,
+}
+
 /// One row of the table.
 #[derive(Debug)]
 pub(crate) struct ResourceType {
     pub resource: Resource,
-    pub class: ResourceClass,
-    /// V1 number.
-    pub number: u16,
-    pub sub_type: Option<&'static str>,
-    pub other_type: Option<&'static str>,
+    v1: Naming,
+    v2: Naming,
+    /// Whether the type does not exist in V1.
+    only_v2: bool,
     /// `Caption`, and `ElementName` of templates.
     pub caption: &'static str,
     pub description: &'static str,
@@ -117,20 +174,33 @@ pub(crate) struct ResourceType {
     pub pool: Option<Pool>,
 }
 
-/// What all board devices without a pool have in common.
-const fn board(
-    kind: DeviceKind,
-    number: u16,
-    sub_type: &'static str,
-    caption: &'static str,
-    description: &'static str,
-) -> ResourceType {
-    ResourceType {
-        resource: Resource::Device(kind),
-        class: ResourceClass::Generic,
+const fn naming(
+    version: Version,
+    resource: Resource,
+    (number, sub_type): (u16, &'static str),
+) -> Naming {
+    Naming {
+        class: ResourceClass::of(version, resource),
         number,
         sub_type: Some(sub_type),
         other_type: None,
+    }
+}
+
+/// What all board devices without a pool have in common.
+const fn board(
+    kind: DeviceKind,
+    v1: (u16, &'static str),
+    v2: (u16, &'static str),
+    caption: &'static str,
+    description: &'static str,
+) -> ResourceType {
+    let resource = Resource::Device(kind);
+    ResourceType {
+        resource,
+        v1: naming(Version::V1, resource, v1),
+        v2: naming(Version::V2, resource, v2),
+        only_v2: false,
         caption,
         description,
         units: None,
@@ -141,22 +211,16 @@ const fn board(
 /// A type that can be added, with its pool.
 const fn pooled(
     resource: Resource,
-    number: u16,
-    sub_type: &'static str,
+    v1: (u16, &'static str),
+    v2: (u16, &'static str),
     texts: (&'static str, &'static str, &'static str),
     pool: Pool,
 ) -> ResourceType {
     ResourceType {
         resource,
-        class: match resource {
-            Resource::Memory => ResourceClass::Memory,
-            Resource::Processor => ResourceClass::Processor,
-            Resource::Device(DeviceKind::EthernetPort) => ResourceClass::EthernetPort,
-            _ => ResourceClass::Generic,
-        },
-        number,
-        sub_type: Some(sub_type),
-        other_type: None,
+        v1: naming(Version::V1, resource, v1),
+        v2: naming(Version::V2, resource, v2),
+        only_v2: matches!(resource, Resource::EthernetConnection),
         caption: texts.0,
         description: texts.1,
         units: Some(texts.2),
@@ -165,11 +229,11 @@ const fn pooled(
 }
 
 /// Every type. Templates are listed in this order.
-pub(crate) static TYPES: [ResourceType; 19] = [
+pub(crate) static TYPES: [ResourceType; 20] = [
     pooled(
         Resource::Memory,
-        4,
-        "Microsoft Virtual Machine Memory",
+        (4, "Microsoft Virtual Machine Memory"),
+        (4, "Microsoft:Hyper-V:Memory"),
         (
             "Memory",
             "Settings for Microsoft Virtual Machine Memory.",
@@ -184,8 +248,8 @@ pub(crate) static TYPES: [ResourceType; 19] = [
     ),
     pooled(
         Resource::Processor,
-        3,
-        "Microsoft Processor",
+        (3, "Microsoft Processor"),
+        (3, "Microsoft:Hyper-V:Processor"),
         (
             "Processor",
             "Settings for Microsoft Virtual Processor.",
@@ -200,8 +264,8 @@ pub(crate) static TYPES: [ResourceType; 19] = [
     ),
     pooled(
         Resource::Device(DeviceKind::ScsiController),
-        6,
-        "Microsoft Synthetic SCSI Controller",
+        (6, "Microsoft Synthetic SCSI Controller"),
+        (6, "Microsoft:Hyper-V:Synthetic SCSI Controller"),
         (
             "SCSI Controller",
             "Settings for the Microsoft Synthetic SCSI Controller.",
@@ -216,8 +280,8 @@ pub(crate) static TYPES: [ResourceType; 19] = [
     ),
     pooled(
         Resource::Device(DeviceKind::DiskDrive),
-        22,
-        "Microsoft Synthetic Disk Drive",
+        (22, "Microsoft Synthetic Disk Drive"),
+        (17, "Microsoft:Hyper-V:Synthetic Disk Drive"),
         (
             "Hard Drive",
             "Settings for the Microsoft Virtual Hard Drive.",
@@ -233,8 +297,8 @@ pub(crate) static TYPES: [ResourceType; 19] = [
     ),
     pooled(
         Resource::Device(DeviceKind::HardDiskImage),
-        21,
-        "Microsoft Virtual Hard Disk",
+        (21, "Microsoft Virtual Hard Disk"),
+        (31, "Microsoft:Hyper-V:Virtual Hard Disk"),
         (
             "Hard Disk Image",
             "Settings for the Microsoft Hard Disk Image.",
@@ -249,8 +313,8 @@ pub(crate) static TYPES: [ResourceType; 19] = [
     ),
     pooled(
         Resource::PhysicalDisk,
-        22,
-        "Microsoft Physical Disk Drive",
+        (22, "Microsoft Physical Disk Drive"),
+        (17, "Microsoft:Hyper-V:Physical Disk Drive"),
         (
             "Hard Drive",
             "Settings for the Microsoft Physical Hard Drive.",
@@ -266,8 +330,8 @@ pub(crate) static TYPES: [ResourceType; 19] = [
     ),
     pooled(
         Resource::Device(DeviceKind::DvdDrive),
-        16,
-        "Microsoft Synthetic DVD Drive",
+        (16, "Microsoft Synthetic DVD Drive"),
+        (16, "Microsoft:Hyper-V:Synthetic DVD Drive"),
         (
             "DVD Drive",
             "Settings for the Microsoft Virtual DVD Drive.",
@@ -282,8 +346,8 @@ pub(crate) static TYPES: [ResourceType; 19] = [
     ),
     pooled(
         Resource::Device(DeviceKind::IsoImage),
-        21,
-        "Microsoft Virtual CD/DVD Disk",
+        (21, "Microsoft Virtual CD/DVD Disk"),
+        (31, "Microsoft:Hyper-V:Virtual CD/DVD Disk"),
         (
             "ISO Disk Image",
             "Settings for the Microsoft ISO Disk Image.",
@@ -298,8 +362,8 @@ pub(crate) static TYPES: [ResourceType; 19] = [
     ),
     pooled(
         Resource::Device(DeviceKind::EthernetPort),
-        10,
-        "Microsoft Synthetic Ethernet Port",
+        (10, "Microsoft Synthetic Ethernet Port"),
+        (10, "Microsoft:Hyper-V:Synthetic Ethernet Port"),
         (
             "Ethernet Port",
             "Settings for the Microsoft Synthetic Ethernet Port.",
@@ -312,40 +376,65 @@ pub(crate) static TYPES: [ResourceType; 19] = [
             range: (0, Some(8), 1),
         },
     ),
+    pooled(
+        Resource::EthernetConnection,
+        (33, "Microsoft:Hyper-V:Ethernet Connection"),
+        (33, "Microsoft:Hyper-V:Ethernet Connection"),
+        (
+            "Ethernet Switch Port",
+            "Settings for the connection of an Ethernet port.",
+            "Ports",
+        ),
+        Pool {
+            guid: "72027ECE-E44A-446E-AF2B-8D8C4B8A2279",
+            id: "Microsoft:72027ECE-E44A-446E-AF2B-8D8C4B8A2279\\Root",
+            name: "Ethernet Connection Resource Pool",
+            range: (0, Some(8), 1),
+        },
+    ),
     board(
         DeviceKind::Keyboard,
-        13,
-        "Microsoft Virtual Keyboard",
+        (13, "Microsoft Virtual Keyboard"),
+        (13, "Microsoft:Hyper-V:Virtual Keyboard"),
         "Keyboard",
         "Settings for the Microsoft Virtual Keyboard.",
     ),
     board(
         DeviceKind::Ps2Mouse,
-        13,
-        "Microsoft Virtual PS2 Mouse",
+        (13, "Microsoft Virtual PS2 Mouse"),
+        (13, "Microsoft:Hyper-V:Virtual PS2 Mouse"),
         "Mouse",
         "Settings for the Microsoft Virtual PS2 Mouse.",
     ),
     board(
         DeviceKind::S3Display,
-        20,
-        "Microsoft S3 Display Controller",
+        (20, "Microsoft S3 Display Controller"),
+        (24, "Microsoft:Hyper-V:S3 Display Controller"),
         "Display Controller",
         "Settings for the Microsoft S3 Display Controller.",
     ),
     board(
         DeviceKind::DisketteDrive,
-        14,
-        "Microsoft Synthetic Diskette Drive",
+        (14, "Microsoft Synthetic Diskette Drive"),
+        (14, "Microsoft:Hyper-V:Synthetic Diskette Drive"),
         "Diskette Drive",
         "Settings for the Microsoft Virtual Diskette Drive.",
     ),
     ResourceType {
         resource: Resource::Device(DeviceKind::DisketteController),
-        class: ResourceClass::Generic,
-        number: 1,
-        sub_type: None,
-        other_type: Some("Microsoft Virtual Diskette Controller"),
+        v1: Naming {
+            class: ResourceClass::Generic,
+            number: 1,
+            sub_type: None,
+            other_type: Some("Microsoft Virtual Diskette Controller"),
+        },
+        v2: Naming {
+            class: ResourceClass::Generic,
+            number: 1,
+            sub_type: None,
+            other_type: Some("Microsoft:Hyper-V:Virtual Diskette Controller"),
+        },
+        only_v2: false,
         caption: "Diskette Controller",
         description: "Settings for the Microsoft Virtual Diskette Controller.",
         units: None,
@@ -353,36 +442,36 @@ pub(crate) static TYPES: [ResourceType; 19] = [
     },
     board(
         DeviceKind::SerialController,
-        17,
-        "Microsoft Serial Controller",
+        (17, "Microsoft Serial Controller"),
+        (21, "Microsoft:Hyper-V:Serial Controller"),
         "Serial Controller",
         "Settings for the Microsoft Serial Controller.",
     ),
     board(
         DeviceKind::SerialPort,
-        17,
-        "Microsoft Serial Port",
+        (17, "Microsoft Serial Port"),
+        (21, "Microsoft:Hyper-V:Serial Port"),
         "Serial Port",
         "Settings for the Microsoft Serial Port.",
     ),
     board(
         DeviceKind::IdeController,
-        5,
-        "Microsoft Emulated IDE Controller",
+        (5, "Microsoft Emulated IDE Controller"),
+        (5, "Microsoft:Hyper-V:Emulated IDE Controller"),
         "IDE Controller",
         "Settings for the Microsoft Emulated IDE Controller.",
     ),
     board(
         DeviceKind::SyntheticMouse,
-        13,
-        "Microsoft Synthetic Mouse",
+        (13, "Microsoft Synthetic Mouse"),
+        (13, "Microsoft:Hyper-V:Synthetic Mouse"),
         "Mouse",
         "Settings for the Microsoft Synthetic Mouse.",
     ),
     board(
         DeviceKind::SyntheticDisplay,
-        20,
-        "Microsoft Synthetic Display Controller",
+        (20, "Microsoft Synthetic Display Controller"),
+        (24, "Microsoft:Hyper-V:Synthetic Display Controller"),
         "Display Controller",
         "Settings for the Microsoft Synthetic Display Controller.",
     ),
@@ -403,16 +492,32 @@ impl ResourceType {
             .unwrap_or(&TYPES[0])
     }
 
-    /// The rows with a pool and templates.
-    pub(crate) fn pooled() -> impl Iterator<Item = (&'static ResourceType, &'static Pool)> {
+    /// The rows that a version has with a pool and templates.
+    pub(crate) fn pooled(
+        version: Version,
+    ) -> impl Iterator<Item = (&'static ResourceType, &'static Pool)> {
         TYPES
             .iter()
+            .filter(move |row| row.exists(version))
             .filter_map(|row| row.pool.as_ref().map(|pool| (row, pool)))
+    }
+
+    fn exists(&self, version: Version) -> bool {
+        version == Version::V2 || !self.only_v2
+    }
+
+    /// What the type is called in a version.
+    pub(crate) const fn naming(&self, version: Version) -> &Naming {
+        match version {
+            Version::V1 => &self.v1,
+            Version::V2 => &self.v2,
+        }
     }
 
     /// The row that a client's setting names: by sub type where there is one, else by the
     /// free-text type.
     pub(crate) fn named(
+        version: Version,
         sub_type: Option<&str>,
         other_type: Option<&str>,
     ) -> Option<&'static ResourceType> {
@@ -421,15 +526,15 @@ impl ResourceType {
                 .filter(|text| !text.is_empty())
                 .map(str::to_owned)
         };
+        let by = |name: &str, own: fn(&Naming) -> Option<&'static str>| {
+            TYPES.iter().find(|row| {
+                row.exists(version)
+                    && own(row.naming(version)).is_some_and(|own| own.eq_ignore_ascii_case(name))
+            })
+        };
         match (given(sub_type), given(other_type)) {
-            (Some(name), _) => TYPES.iter().find(|row| {
-                row.sub_type
-                    .is_some_and(|own| own.eq_ignore_ascii_case(&name))
-            }),
-            (None, Some(name)) => TYPES.iter().find(|row| {
-                row.other_type
-                    .is_some_and(|own| own.eq_ignore_ascii_case(&name))
-            }),
+            (Some(name), _) => by(&name, |naming| naming.sub_type),
+            (None, Some(name)) => by(&name, |naming| naming.other_type),
             (None, None) => None,
         }
     }
@@ -467,6 +572,7 @@ mod tests {
             Resource::Memory,
             Resource::Processor,
             Resource::PhysicalDisk,
+            Resource::EthernetConnection,
         ] {
             assert_eq!(ResourceType::of(resource).resource, resource);
         }
@@ -474,7 +580,8 @@ mod tests {
 
     #[test]
     fn a_setting_names_its_row_by_either_type() {
-        let by_name = |sub, other| ResourceType::named(sub, other).map(|row| row.resource);
+        let by_name =
+            |sub, other| ResourceType::named(Version::V1, sub, other).map(|row| row.resource);
         assert_eq!(
             by_name(Some("microsoft synthetic disk drive"), None),
             Some(Resource::Device(DeviceKind::DiskDrive))
@@ -485,5 +592,14 @@ mod tests {
         );
         assert_eq!(by_name(Some("Microsoft Teapot"), None), None);
         assert_eq!(by_name(None, None), None);
+    }
+    #[test]
+    fn a_version_knows_its_own_names_alone() {
+        let drive = "Microsoft:Hyper-V:Synthetic Disk Drive";
+        let of = |version, name| ResourceType::named(version, Some(name), None).is_some();
+        assert!(of(Version::V2, drive) && !of(Version::V1, drive));
+        assert!(of(Version::V2, "Microsoft:Hyper-V:Ethernet Connection"));
+        assert!(!of(Version::V1, "Microsoft:Hyper-V:Ethernet Connection"));
+        assert!(!of(Version::V2, "Microsoft Synthetic Disk Drive"));
     }
 }

@@ -5,7 +5,8 @@
 //! [`Host::path`], in one spelling.
 
 use crate::host::Host;
-use crate::resource_types::{Bound, Pool, Resource, ResourceClass, ResourceType};
+use crate::resource_types::{Bound, Naming, Pool, Resource, ResourceClass, ResourceType};
+use crate::version::Version;
 use cim::{KeyValue, Name, ObjectPath};
 use machines::integrity::Verification;
 use machines::model::{Device, DeviceKind, Job, Machine, Settings, Snapshot, State};
@@ -34,6 +35,9 @@ pub(crate) const RESOURCE_POOL: &str = "Msvm_ResourcePool";
 pub(crate) const PROCESSOR_POOL: &str = "Msvm_ProcessorPool";
 pub(crate) const CAPABILITIES: &str = "Msvm_AllocationCapabilities";
 pub(crate) const BIOS: &str = "Msvm_BIOSElement";
+/// V2's service for snapshots.
+pub(crate) const SYSTEM_SNAPSHOT_SERVICE: &str = "Msvm_VirtualSystemSnapshotService";
+pub(crate) const SYSTEM_SNAPSHOT_SERVICE_NAME: &str = "vssnapsvc";
 pub(crate) const SNAPSHOT_STATISTICS: &str = "Rootvirt_SnapshotStatistics";
 pub(crate) const JOB_STATISTICS: &str = "Rootvirt_JobStatistics";
 pub(crate) const PROCESS: &str = "Rootvirt_Process";
@@ -74,12 +78,23 @@ impl Configuration {
         }
     }
 
-    /// Every resource setting, in the order in which clients see them.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = Part> + use<> {
-        let devices = self.settings().devices.len();
+    /// Every resource setting, in the order in which clients see them. In V2 a network port that
+    /// leads somewhere has one more, for where it leads.
+    pub(crate) fn parts(&self, version: Version) -> impl Iterator<Item = Part> + use<> {
+        let devices = &self.settings().devices;
+        let connections: Vec<Part> = match version {
+            Version::V1 => Vec::new(),
+            Version::V2 => devices
+                .iter()
+                .enumerate()
+                .filter(|(_, device)| is_connected(device))
+                .map(|(index, _)| Part::Connection(index))
+                .collect(),
+        };
         [Part::Memory, Part::Processor]
             .into_iter()
-            .chain((0..devices).map(Part::Device))
+            .chain((0..devices.len()).map(Part::Device))
+            .chain(connections)
     }
 
     /// The device at `index` of this configuration.
@@ -87,14 +102,19 @@ impl Configuration {
         self.settings().devices.get(index)
     }
 
-    pub(crate) fn part_class(&self, part: Part) -> ResourceClass {
-        self.part_type(part).class
+    pub(crate) fn part_class(&self, version: Version, part: Part) -> ResourceClass {
+        self.part_naming(version, part).class
+    }
+
+    pub(crate) fn part_naming(&self, version: Version, part: Part) -> &'static Naming {
+        self.part_type(part).naming(version)
     }
 
     pub(crate) fn part_type(&self, part: Part) -> &'static ResourceType {
         match part {
             Part::Memory => ResourceType::of(Resource::Memory),
             Part::Processor => ResourceType::of(Resource::Processor),
+            Part::Connection(_) => ResourceType::of(Resource::EthernetConnection),
             Part::Device(index) => ResourceType::of_device(
                 self.device(index)
                     .map_or(DeviceKind::Keyboard, |device| device.kind),
@@ -111,11 +131,15 @@ impl Configuration {
                 .device(index)
                 .map(|device| device.id.0.clone())
                 .unwrap_or_default(),
+            Part::Connection(index) => self
+                .device(index)
+                .map(|device| format!("{}\\C", device.id.0))
+                .unwrap_or_default(),
         }
     }
 
-    fn find_part(&self, id: &str) -> Option<Part> {
-        self.parts()
+    fn find_part(&self, version: Version, id: &str) -> Option<Part> {
+        self.parts(version)
             .find(|part| self.part_id(*part).eq_ignore_ascii_case(id))
     }
 
@@ -135,6 +159,13 @@ pub(crate) enum Part {
     Memory,
     Processor,
     Device(usize),
+    /// V2: where the network port at this place leads.
+    Connection(usize),
+}
+
+/// Whether a device is a network port that leads somewhere.
+fn is_connected(device: &Device) -> bool {
+    device.kind == DeviceKind::EthernetPort && !device.connection.is_empty()
 }
 
 /// A device that a running machine has.
@@ -153,6 +184,8 @@ pub(crate) enum Subject {
     Host,
     Service,
     ServiceSettings,
+    /// V2: what takes, applies and removes snapshots.
+    SystemSnapshotService,
     Machine(Arc<Machine>),
     Settings(Configuration),
     Global(Arc<Machine>),
@@ -288,15 +321,16 @@ pub(crate) fn service_settings_id(host: &str) -> String {
 }
 
 impl Subject {
-    pub(crate) fn class(&self) -> &'static str {
+    pub(crate) fn class(&self, version: Version) -> &'static str {
         match self {
             Subject::Host | Subject::Machine(_) => COMPUTER_SYSTEM,
             Subject::Service => SERVICE,
+            Subject::SystemSnapshotService => SYSTEM_SNAPSHOT_SERVICE,
             Subject::ServiceSettings => SERVICE_SETTINGS,
             Subject::Settings(_) => SETTINGS,
             Subject::Global(_) => GLOBAL_SETTINGS,
-            Subject::Resource(of, part) => of.part_class(*part).name(),
-            Subject::Template(row, ..) => row.class.name(),
+            Subject::Resource(of, part) => of.part_class(version, *part).name(),
+            Subject::Template(row, ..) => row.naming(version).class.name(),
             Subject::Job(_) => JOB,
             Subject::Pool(row, _) => pool_class(row),
             Subject::Capabilities(..) => CAPABILITIES,
@@ -313,14 +347,15 @@ impl Subject {
     }
 
     /// The path within the namespace.
-    pub(crate) fn relative_path(&self, host: &str) -> ObjectPath {
-        let class = self.class();
+    pub(crate) fn relative_path(&self, version: Version, host: &str) -> ObjectPath {
+        let class = self.class(version);
         match self {
             Subject::Host => computer_system(host),
             Subject::Machine(machine) => computer_system(&machine.id.to_string()),
-            Subject::Service | Subject::SnapshotService => {
+            Subject::Service | Subject::SystemSnapshotService | Subject::SnapshotService => {
                 let name = match self {
                     Subject::Service => SERVICE_NAME,
+                    Subject::SystemSnapshotService => SYSTEM_SNAPSHOT_SERVICE_NAME,
                     _ => SNAPSHOT_SERVICE_NAME,
                 };
                 ObjectPath::of_instance(
@@ -476,6 +511,10 @@ impl Host {
             path.key_str("Name")?
                 .eq_ignore_ascii_case(SERVICE_NAME)
                 .then_some(Subject::Service)
+        } else if path.class.is(SYSTEM_SNAPSHOT_SERVICE) {
+            path.key_str("Name")?
+                .eq_ignore_ascii_case(SYSTEM_SNAPSHOT_SERVICE_NAME)
+                .then_some(Subject::SystemSnapshotService)
         } else if path.class.is(SNAPSHOT_SERVICE) {
             path.key_str("Name")?
                 .eq_ignore_ascii_case(SNAPSHOT_SERVICE_NAME)
@@ -513,12 +552,14 @@ impl Host {
         } else {
             self.resolve_instance_id(class, path.key_str("InstanceID")?)
         };
-        subject.filter(|found| path.class.is(found.class()) && self.keys_agree(path, found))
+        subject.filter(|found| {
+            path.class.is(found.class(self.version)) && self.keys_agree(path, found)
+        })
     }
 
     /// Whether the keys that `path` gives are those of `found`.
     fn keys_agree(&self, path: &ObjectPath, found: &Subject) -> bool {
-        path.keys_cover(&found.relative_path(&self.name))
+        path.keys_cover(&found.relative_path(self.version, &self.name))
             || matches!(path.keys, cim::Keys::Unnamed(_))
     }
 
@@ -553,12 +594,12 @@ impl Host {
                 .then_some(Subject::ServiceSettings);
         }
         if class.is(RESOURCE_POOL) || class.is(PROCESSOR_POOL) {
-            return ResourceType::pooled()
+            return ResourceType::pooled(self.version)
                 .find(|(row, pool)| class.is(pool_class(row)) && pool.id.eq_ignore_ascii_case(&id))
                 .map(|(row, pool)| Subject::Pool(row, pool));
         }
         if class.is(CAPABILITIES) {
-            return ResourceType::pooled()
+            return ResourceType::pooled(self.version)
                 .find(|(_, pool)| capabilities_id(pool).eq_ignore_ascii_case(&id))
                 .map(|(row, pool)| Subject::Capabilities(row, pool));
         }
@@ -586,16 +627,16 @@ impl Host {
             }
             InstanceId::Within(guid, rest) => {
                 let of = self.configuration(guid)?;
-                let part = of.find_part(rest)?;
+                let part = of.find_part(self.version, rest)?;
                 Subject::Resource(of, part)
             }
             InstanceId::Template(guid, bound) => {
-                let (row, pool) = ResourceType::pooled()
+                let (row, pool) = ResourceType::pooled(self.version)
                     .find(|(_, pool)| pool.guid.eq_ignore_ascii_case(guid))?;
                 Subject::Template(row, pool, bound)
             }
         };
-        class.is(found.class()).then_some(found)
+        class.is(found.class(self.version)).then_some(found)
     }
 
     /// The configuration with this GUID: a machine's own, or a snapshot's.

@@ -55,6 +55,20 @@ pub(crate) async fn settings(work: &mut Work, change: &SettingsChange) -> Result
     work.commit(new, Vec::new()).await
 }
 
+/// Changes the active configuration and what is outside of it, or neither.
+pub(crate) async fn system(
+    work: &mut Work,
+    settings: &SettingsChange,
+    global: &GlobalChange,
+) -> Result<(), Error> {
+    let state = State::from(work.record.body.state);
+    let mut new = work.record.clone();
+    new.body.global = change::global(&new.body.global, global, false)?;
+    check_roots(&new.body.global).await?;
+    new.settings = Arc::new(change::settings(&new.settings, settings, state)?);
+    work.commit(new, Vec::new()).await
+}
+
 /// Changes name and notes of a snapshot.
 pub(crate) async fn snapshot(
     work: &mut Work,

@@ -61,6 +61,8 @@ pub(crate) enum Request {
     Destroy,
     Global(GlobalChange),
     Settings(SettingsChange),
+    /// Both of them, in one commit.
+    System(Box<(SettingsChange, GlobalChange)>),
     SnapshotSettings(SnapshotId, SettingsChange),
     Add(Vec<NewDevice>),
     Resources(Vec<ResourceChange>),
@@ -82,6 +84,7 @@ impl Request {
             Request::Destroy => "destroy",
             Request::Global(_) => "modify_global",
             Request::Settings(_) => "modify_settings",
+            Request::System(..) => "modify_system",
             Request::SnapshotSettings(..) => "modify_snapshot",
             Request::Add(_) => "add_devices",
             Request::Resources(_) => "modify_resources",
@@ -388,6 +391,10 @@ impl Owner {
         match request {
             Request::Global(change) => configure::global(work, &change).await?,
             Request::Settings(change) => configure::settings(work, &change).await?,
+            Request::System(both) => {
+                let (settings, global) = *both;
+                configure::system(work, &settings, &global).await?;
+            }
             Request::SnapshotSettings(id, change) => {
                 configure::snapshot(work, id, &change).await?;
             }
@@ -646,7 +653,10 @@ fn known(work: &Work, id: SnapshotId) -> Result<(), Error> {
 fn verb_of(request: &Request) -> Option<Verb> {
     Some(match request {
         Request::Destroy => Verb::Destroy,
-        Request::Global(_) | Request::Settings(_) | Request::SnapshotSettings(..) => Verb::Describe,
+        Request::Global(_)
+        | Request::Settings(_)
+        | Request::System(..)
+        | Request::SnapshotSettings(..) => Verb::Describe,
         Request::Add(_) | Request::Resources(_) | Request::Remove(_) => Verb::Configure,
         Request::State(StateRequest::Run) => Verb::Run,
         Request::State(StateRequest::TurnOff) => Verb::TurnOff,

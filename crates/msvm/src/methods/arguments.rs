@@ -90,7 +90,7 @@ impl Host {
             ))),
             other => Err(Refusal::invalid(format!(
                 "{name} names a {}, not a virtual machine.",
-                other.class()
+                other.class(self.version)
             ))),
         }
     }
@@ -110,7 +110,7 @@ impl Host {
             ))),
             other => Err(Refusal::invalid(format!(
                 "{name} names a {}, not a snapshot.",
-                other.class()
+                other.class(self.version)
             ))),
         }
     }

@@ -7,42 +7,70 @@ use crate::host::Host;
 use crate::subject::{
     Configuration, GLOBAL_SETTINGS, InstanceId, SETTINGS, Subject, single_backslashes,
 };
-use cim::Instance;
+use crate::version::Version;
+use cim::{Instance, ObjectPath};
 use cim_broker::Arguments;
 use machines::MachineId;
 use machines::model::Machine;
 use machines::request::{Actor, GlobalChange, SettingsChange};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-fn global_change(given: &Given<'_>) -> Result<GlobalChange, Refusal> {
-    Ok(GlobalChange {
-        name: given.text("ElementName")?,
-        automatic_startup_action: given.number16("AutomaticStartupAction")?,
-        automatic_startup_delay_micros: given.interval("AutomaticStartupActionDelay")?,
-        automatic_shutdown_action: given.number16("AutomaticShutdownAction")?,
-        automatic_recovery_action: given.number16("AutomaticRecoveryAction")?,
-        external_data_root: given.file("ExternalDataRoot")?,
-        snapshot_data_root: given.file("SnapshotDataRoot")?,
-        scope_of_residence: given.text("ScopeOfResidence")?,
-        debug_channel_id: given.number32("DebugChannelId")?,
-    })
-}
-
-fn settings_change(given: &Given<'_>) -> Result<SettingsChange, Refusal> {
-    Ok(SettingsChange {
-        name: given.text("ElementName")?,
-        notes: given.text("Notes")?,
-        boot_order: given.boot_order()?,
-        bios_num_lock: given.flag("BIOSNumLock")?,
-        bios_guid: given.text("BIOSGUID")?,
-        bios_serial_number: given.text("BIOSSerialNumber")?,
-        base_board_serial_number: given.text("BaseBoardSerialNumber")?,
-        chassis_serial_number: given.text("ChassisSerialNumber")?,
-        chassis_asset_tag: given.text("ChassisAssetTag")?,
-    })
+/// A file root is given back as it was shown by clients that change something else.
+fn root(given: &Given<'_>, name: &str, shown: Option<&Path>) -> Result<Option<PathBuf>, Refusal> {
+    Ok(given
+        .file(name)?
+        .filter(|path| Some(path.as_path()) != shown))
 }
 
 impl Host {
+    fn action(&self, given: &Given<'_>, name: &str) -> Result<Option<u16>, Refusal> {
+        let Some(number) = given.number16(name)? else {
+            return Ok(None);
+        };
+        match self.version.action_from(number) {
+            Some(number) => Ok(Some(number)),
+            None => Err(Refusal::invalid(format!("{name}: {number} is no action."))),
+        }
+    }
+
+    /// What V1 has in its global settings and V2 in the settings of the system.
+    pub(super) fn global_change(&self, given: &Given<'_>) -> Result<GlobalChange, Refusal> {
+        let (data_root, shown) = match self.version {
+            Version::V1 => ("ExternalDataRoot", None),
+            Version::V2 => ("ConfigurationDataRoot", Some(self.default_root())),
+        };
+        Ok(GlobalChange {
+            name: given.text("ElementName")?,
+            automatic_startup_action: self.action(given, "AutomaticStartupAction")?,
+            automatic_startup_delay_micros: given.interval("AutomaticStartupActionDelay")?,
+            automatic_shutdown_action: self.action(given, "AutomaticShutdownAction")?,
+            automatic_recovery_action: self.action(given, "AutomaticRecoveryAction")?,
+            external_data_root: root(given, data_root, shown.as_deref())?,
+            snapshot_data_root: root(given, "SnapshotDataRoot", shown.as_deref())?,
+            scope_of_residence: given.text("ScopeOfResidence")?,
+            debug_channel_id: given.number32("DebugChannelId")?,
+        })
+    }
+
+    pub(super) fn settings_change(&self, given: &Given<'_>) -> Result<SettingsChange, Refusal> {
+        let notes = match self.version {
+            Version::V1 => given.text("Notes")?,
+            Version::V2 => given.texts("Notes")?.map(|lines| lines.join("\n")),
+        };
+        Ok(SettingsChange {
+            name: given.text("ElementName")?,
+            notes,
+            boot_order: given.boot_order()?,
+            bios_num_lock: given.flag("BIOSNumLock")?,
+            bios_guid: given.text("BIOSGUID")?,
+            bios_serial_number: given.text("BIOSSerialNumber")?,
+            base_board_serial_number: given.text("BaseBoardSerialNumber")?,
+            chassis_serial_number: given.text("ChassisSerialNumber")?,
+            chassis_asset_tag: given.text("ChassisAssetTag")?,
+        })
+    }
+
     pub(super) async fn define(&self, actor: &Actor, arguments: &Arguments) -> Outcome {
         let system = instance(arguments, "SystemSettingData")?;
         if !system.class.is(GLOBAL_SETTINGS) {
@@ -51,33 +79,44 @@ impl Host {
                 system.class
             )));
         }
-        let global = global_change(&Given(system))?;
-        let resources = self.resources_of_new(arguments)?;
-        let copy_of = self.source_of_settings(arguments)?;
+        let global = self.global_change(&Given(system))?;
+        let resources = self.resources_of_new(arguments, "ResourceSettingData")?;
+        let copy_of = self.source_of_settings(arguments, "SourceSetting")?;
+        let settings = SettingsChange::default();
+        let machine = self
+            .define_machine(actor, global, settings, resources, copy_of)
+            .await?;
+        Ok(Answer::completed().with("DefinedSystem", machine))
+    }
+
+    /// The path of the new machine.
+    pub(super) async fn define_machine(
+        &self,
+        actor: &Actor,
+        global: GlobalChange,
+        settings: SettingsChange,
+        resources: Resources,
+        copy_of: Option<MachineId>,
+    ) -> Result<ObjectPath, Refusal> {
+        let (changes, devices) = (resources.changes, resources.devices);
         let id = self
             .machines
-            .define(
-                actor,
-                global,
-                SettingsChange::default(),
-                resources.changes,
-                resources.devices,
-                copy_of,
-            )
+            .define(actor, global, settings, changes, devices, copy_of)
             .await?;
-        let machine = self
-            .machines
-            .machine(id)
-            .ok_or(machines::Error::NoSuchMachine(id))?;
-        let path = self.path(&Subject::Machine(machine));
-        Ok(Answer::completed().with("DefinedSystem", path))
+        let machine = self.machines.machine(id);
+        let machine = machine.ok_or(machines::Error::NoSuchMachine(id))?;
+        Ok(self.path(&Subject::Machine(machine)))
     }
 
     /// The resources that a new machine is to have besides the default ones. Memory and processor
     /// are there in every machine, so these change what it starts with.
-    fn resources_of_new(&self, arguments: &Arguments) -> Result<Resources, Refusal> {
+    pub(super) fn resources_of_new(
+        &self,
+        arguments: &Arguments,
+        parameter: &str,
+    ) -> Result<Resources, Refusal> {
         let mut resources = Resources::default();
-        for given in instances(arguments, "ResourceSettingData")? {
+        for given in instances(arguments, parameter)? {
             match self.change_in_new(given)? {
                 Change::Resource(change) => resources.changes.push(change),
                 Change::Device(device) => resources.devices.push(device),
@@ -87,18 +126,22 @@ impl Host {
     }
 
     /// The machine whose settings a new one copies.
-    fn source_of_settings(&self, arguments: &Arguments) -> Result<Option<MachineId>, Refusal> {
-        if arguments.get("SourceSetting").is_null() {
+    pub(super) fn source_of_settings(
+        &self,
+        arguments: &Arguments,
+        parameter: &str,
+    ) -> Result<Option<MachineId>, Refusal> {
+        if arguments.get(parameter).is_null() {
             return Ok(None);
         }
-        match self.subject(arguments, "SourceSetting")? {
+        match self.subject(arguments, parameter)? {
             Subject::Settings(Configuration::Active(machine)) => Ok(Some(machine.id)),
             Subject::Settings(Configuration::Snapshot(..)) => Err(Refusal::unsupported(
                 "A machine cannot be defined from a snapshot's settings; name the active ones.",
             )),
             other => Err(Refusal::invalid(format!(
-                "SourceSetting names a {}, not a {SETTINGS}.",
-                other.class()
+                "{parameter} names a {}, not a {SETTINGS}.",
+                other.class(self.version)
             ))),
         }
     }
@@ -109,19 +152,19 @@ impl Host {
         let target = self.settings_to_modify(&machine, given)?;
         match &target {
             Subject::Global(_) => {
-                let change = global_change(&Given(given))?;
+                let change = self.global_change(&Given(given))?;
                 self.machines
                     .modify_global(actor, machine.id, change)
                     .await?;
             }
             Subject::Settings(Configuration::Snapshot(_, snapshot)) => {
-                let change = settings_change(&Given(given))?;
+                let change = self.settings_change(&Given(given))?;
                 self.machines
                     .modify_snapshot(actor, snapshot.id, change)
                     .await?;
             }
             _ => {
-                let change = settings_change(&Given(given))?;
+                let change = self.settings_change(&Given(given))?;
                 self.machines
                     .modify_settings(actor, machine.id, change)
                     .await?;
@@ -183,8 +226,13 @@ impl Host {
         }
     }
 
-    pub(super) async fn destroy(&self, actor: &Actor, arguments: &Arguments) -> Outcome {
-        let machine = self.machine(arguments, "ComputerSystem")?;
+    pub(super) async fn destroy(
+        &self,
+        actor: &Actor,
+        arguments: &Arguments,
+        parameter: &str,
+    ) -> Outcome {
+        let machine = self.machine(arguments, parameter)?;
         let job = self.machines.destroy(actor, machine.id).await?;
         Ok(self.started(job))
     }

@@ -2,7 +2,7 @@
 
 use super::arguments::instances;
 use super::{Answer, Outcome, Refusal};
-use crate::errors::{self, code};
+use crate::errors;
 use crate::host::Host;
 use crate::read::job_failure;
 use crate::subject::Subject;
@@ -32,15 +32,15 @@ impl Host {
         arguments: &Arguments,
     ) -> Outcome {
         let job = job(target)?;
-        let refused = |code, text: &str| Refusal {
-            code,
+        let refused = |codes, text: &str| Refusal {
+            codes,
             text: text.to_owned(),
         };
         match arguments.get("TimeoutPeriod").as_datetime() {
             None | Some(DateTime::Interval { micros: 0 }) => {}
             Some(_) => {
                 return Err(refused(
-                    code::NO_TIMEOUT_PARAMETER,
+                    errors::NO_TIMEOUT,
                     "TimeoutPeriod is not supported; leave it out.",
                 ));
             }
@@ -49,7 +49,7 @@ impl Host {
             Some(TERMINATE | KILL) => {}
             Some(_) => {
                 return Err(refused(
-                    code::INVALID_TRANSITION,
+                    errors::WRONG_TRANSITION,
                     "A job can only be terminated (4) or killed (5).",
                 ));
             }
@@ -58,7 +58,7 @@ impl Host {
         match self.machines.cancel(actor, job.id).await {
             Ok(()) => Ok(Answer::completed()),
             Err(error @ (Error::JobEnded(_) | Error::NotCancellable(_))) => {
-                Err(refused(code::INVALID_TRANSITION, &error.what()))
+                Err(refused(errors::WRONG_TRANSITION, &error.what()))
             }
             Err(error) => Err(error.into()),
         }

@@ -1,4 +1,5 @@
-//! The methods: one table of who may call what, and the dispatch to the code behind.
+//! The methods: the dispatch from their table (`table`) to the code behind. What V2 calls otherwise
+//! is taken apart in `v2`, and done by the same code as V1's.
 //!
 //! A method answers a return code, never a protocol error, for whatever is wrong with its
 //! arguments: that is what clients of these classes expect. What exactly was wrong goes to the log
@@ -12,182 +13,38 @@ mod snapshot_service;
 mod snapshots;
 mod state;
 mod summary;
+mod table;
+mod v2;
 
-use crate::errors::{self, code};
+use crate::errors::{self, Codes, code};
 use crate::host::Host;
-use crate::subject::{COMPUTER_SYSTEM, JOB, SERVICE, SNAPSHOT_SERVICE, Subject};
+use crate::subject::{JOB, Subject};
 use cim::{CimError, Name, ObjectPath, Value};
-use cim_broker::{Arguments, Context, MethodOutcome, Role};
+use cim_broker::{Arguments, Context, MethodOutcome};
 use machines::JobId;
 use machines::request::Actor;
 
-/// What is behind a method.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verb {
-    Define,
-    ModifySystem,
-    Destroy,
-    AddResources,
-    ModifyResources,
-    RemoveResources,
-    CreateSnapshot,
-    ApplySnapshot,
-    ApplySnapshotEx,
-    RemoveSnapshot,
-    RemoveSnapshotTree,
-    Summary,
-    FormatError,
-    SystemState,
-    JobState,
-    GetError,
-    GetErrorEx,
-    Shutdown,
-    CheckSnapshot,
-    VerifySnapshot,
-    RehearseSnapshot,
-}
+pub(crate) use table::required_role;
+use table::{Verb, find};
 
-/// Every method that does something, and the role that a caller needs.
-const METHODS: &[(&str, &str, Role, Verb)] = &[
-    (
-        SERVICE,
-        "DefineVirtualSystem",
-        Role::Administrator,
-        Verb::Define,
-    ),
-    (
-        SERVICE,
-        "ModifyVirtualSystem",
-        Role::Administrator,
-        Verb::ModifySystem,
-    ),
-    (
-        SERVICE,
-        "DestroyVirtualSystem",
-        Role::Administrator,
-        Verb::Destroy,
-    ),
-    (
-        SERVICE,
-        "AddVirtualSystemResources",
-        Role::Administrator,
-        Verb::AddResources,
-    ),
-    (
-        SERVICE,
-        "ModifyVirtualSystemResources",
-        Role::Administrator,
-        Verb::ModifyResources,
-    ),
-    (
-        SERVICE,
-        "RemoveVirtualSystemResources",
-        Role::Administrator,
-        Verb::RemoveResources,
-    ),
-    (
-        SERVICE,
-        "CreateVirtualSystemSnapshot",
-        Role::Operator,
-        Verb::CreateSnapshot,
-    ),
-    (
-        SERVICE,
-        "ApplyVirtualSystemSnapshot",
-        Role::Operator,
-        Verb::ApplySnapshot,
-    ),
-    (
-        SERVICE,
-        "ApplyVirtualSystemSnapshotEx",
-        Role::Operator,
-        Verb::ApplySnapshotEx,
-    ),
-    (
-        SERVICE,
-        "RemoveVirtualSystemSnapshot",
-        Role::Administrator,
-        Verb::RemoveSnapshot,
-    ),
-    (
-        SERVICE,
-        "RemoveVirtualSystemSnapshotTree",
-        Role::Administrator,
-        Verb::RemoveSnapshotTree,
-    ),
-    (
-        SERVICE,
-        "GetSummaryInformation",
-        Role::Viewer,
-        Verb::Summary,
-    ),
-    (SERVICE, "FormatError", Role::Viewer, Verb::FormatError),
-    (
-        COMPUTER_SYSTEM,
-        "RequestStateChange",
-        Role::Operator,
-        Verb::SystemState,
-    ),
-    (JOB, "RequestStateChange", Role::Operator, Verb::JobState),
-    (JOB, "GetError", Role::Viewer, Verb::GetError),
-    (JOB, "GetErrorEx", Role::Viewer, Verb::GetErrorEx),
-    (
-        "Msvm_ShutdownComponent",
-        "InitiateShutdown",
-        Role::Operator,
-        Verb::Shutdown,
-    ),
-    (
-        SNAPSHOT_SERVICE,
-        "CheckSnapshot",
-        Role::Viewer,
-        Verb::CheckSnapshot,
-    ),
-    (
-        SNAPSHOT_SERVICE,
-        "VerifySnapshot",
-        Role::Operator,
-        Verb::VerifySnapshot,
-    ),
-    (
-        SNAPSHOT_SERVICE,
-        "RehearseSnapshot",
-        Role::Operator,
-        Verb::RehearseSnapshot,
-    ),
-];
-
-fn find(class: &Name, method: &Name) -> Option<(Role, Verb)> {
-    METHODS
-        .iter()
-        .find(|(on, name, ..)| class.is(on) && method.is(name))
-        .map(|(.., role, verb)| (*role, *verb))
-}
-
-/// The role a caller needs. A method that does nothing here is refused as unsupported to anyone
-/// who may read.
-pub(crate) fn required_role(class: &Name, method: &Name) -> Role {
-    find(class, method).map_or(Role::Viewer, |(role, _)| role)
-}
-
-/// Why a method does not do what it was asked: a return code, and a sentence for the log.
+/// Why a method does not do what it was asked: the codes of the cause, and a sentence for the log.
 #[derive(Debug)]
 pub(crate) struct Refusal {
-    pub code: u32,
+    pub codes: Codes,
     pub text: String,
 }
 
 impl Refusal {
     pub(crate) fn invalid(text: impl Into<String>) -> Self {
         Refusal {
-            code: code::INVALID_PARAMETER,
+            codes: errors::WRONG,
             text: text.into(),
         }
     }
 
     pub(crate) fn unsupported(text: impl Into<String>) -> Self {
         Refusal {
-            code: code::NOT_SUPPORTED,
+            codes: errors::UNSUPPORTED,
             text: text.into(),
         }
     }
@@ -196,7 +53,7 @@ impl Refusal {
 impl From<machines::Error> for Refusal {
     fn from(error: machines::Error) -> Self {
         Refusal {
-            code: errors::codes(error.code()).v1,
+            codes: errors::codes(error.code()),
             text: format!("{} {} {}", error.what(), error.why(), error.remedy()),
         }
     }
@@ -205,7 +62,7 @@ impl From<machines::Error> for Refusal {
 impl From<CimError> for Refusal {
     fn from(error: CimError) -> Self {
         Refusal {
-            code: code::FAILED,
+            codes: errors::FAILED,
             text: error.message,
         }
     }
@@ -232,16 +89,6 @@ impl Answer {
 }
 
 pub(crate) type Outcome = Result<Answer, Refusal>;
-
-/// A return value alone. Every method of these classes returns an unsigned number; the broker
-/// fits it to the declared width.
-pub(crate) fn returning(code: u32) -> MethodOutcome {
-    MethodOutcome {
-        return_value: Value::Uint32(code),
-        out: Vec::new(),
-        explanation: None,
-    }
-}
 
 fn actor(context: &Context) -> Actor {
     Actor {
@@ -276,13 +123,16 @@ impl Host {
         method: &Name,
         arguments: &Arguments,
     ) -> MethodOutcome {
-        let outcome = match (find(&target.class, method), self.resolve(target)) {
+        let outcome = match (
+            find(self.version, &target.class, method),
+            self.resolve(target),
+        ) {
             (Some((_, verb)), Some(subject)) => {
                 self.perform(verb, &actor(context), &subject, arguments)
                     .await
             }
             (Some(_), None) => Err(Refusal {
-                code: code::NOT_AVAILABLE,
+                codes: errors::UNAVAILABLE,
                 text: format!("{} does not exist any more.", target.relpath()),
             }),
             (None, _) => Err(Refusal::unsupported(format!(
@@ -297,20 +147,37 @@ impl Host {
                 explanation: None,
             },
             Err(refusal) => {
+                let outcome = self.refused(&target.class, method, refusal);
                 tracing::info!(
                     user = %context.user,
                     peer = %context.peer,
                     class = %target.class,
                     %method,
-                    code = refusal.code,
-                    reason = %refusal.text,
+                    code = ?outcome.return_value,
+                    reason = outcome.explanation.as_deref().unwrap_or_default(),
                     "method refused"
                 );
-                MethodOutcome {
-                    explanation: Some(refusal.text),
-                    ..returning(refusal.code)
-                }
+                outcome
             }
+        }
+    }
+
+    /// The outcome of a method that refuses, with the return code that this version has for the
+    /// cause. Every method of these classes returns an unsigned number; the broker fits it to the
+    /// declared width.
+    pub(crate) fn refused(&self, class: &Name, method: &Name, refusal: Refusal) -> MethodOutcome {
+        let declared = |code: u32| {
+            let decl = self.class(class.as_str()).ok();
+            let decl = decl.and_then(|class| class.method(method.as_str()));
+            let map = decl.and_then(|method| method.qualifier("ValueMap"));
+            let map = map.and_then(|map| map.value.as_array()).unwrap_or_default();
+            let code = code.to_string();
+            map.iter().any(|item| item.as_str() == Some(code.as_str()))
+        };
+        MethodOutcome {
+            return_value: Value::Uint32(self.version.return_code(refusal.codes, declared)),
+            out: Vec::new(),
+            explanation: Some(refusal.text),
         }
     }
 
@@ -324,16 +191,34 @@ impl Host {
         match verb {
             Verb::Define => self.define(actor, arguments).await,
             Verb::ModifySystem => self.modify_system(actor, arguments).await,
-            Verb::Destroy => self.destroy(actor, arguments).await,
+            Verb::Destroy => self.destroy(actor, arguments, "ComputerSystem").await,
             Verb::AddResources => self.add_resources(actor, arguments).await,
             Verb::ModifyResources => self.modify_resources(actor, arguments).await,
             Verb::RemoveResources => self.remove_resources(actor, arguments).await,
             Verb::CreateSnapshot => self.create_snapshot(actor, arguments).await,
             Verb::ApplySnapshot => self.apply_snapshot(actor, arguments).await,
             Verb::ApplySnapshotEx => self.apply_snapshot_ex(actor, arguments).await,
-            Verb::RemoveSnapshot => self.remove_snapshot(actor, arguments, false).await,
-            Verb::RemoveSnapshotTree => self.remove_snapshot(actor, arguments, true).await,
+            Verb::RemoveSnapshot => {
+                self.remove_snapshot(actor, arguments, "SnapshotSettingData", false)
+                    .await
+            }
+            Verb::RemoveSnapshotTree => {
+                self.remove_snapshot(actor, arguments, "SnapshotSettingData", true)
+                    .await
+            }
             Verb::Summary => self.summary(arguments),
+            Verb::DefineV2 => self.define_v2(actor, arguments).await,
+            Verb::ModifySystemV2 => self.modify_system_v2(actor, arguments).await,
+            Verb::DestroyV2 => self.destroy(actor, arguments, "AffectedSystem").await,
+            Verb::AddResourcesV2 => self.add_resources_v2(actor, arguments).await,
+            Verb::ModifyResourcesV2 => self.modify_resources_v2(actor, arguments).await,
+            Verb::RemoveResourcesV2 => self.remove_resources_v2(actor, arguments).await,
+            Verb::CreateSnapshotV2 => self.create_snapshot_v2(actor, arguments).await,
+            Verb::ApplySnapshotV2 => self.apply_snapshot_v2(actor, arguments).await,
+            Verb::DestroySnapshot => {
+                self.remove_snapshot(actor, arguments, "AffectedSnapshot", false)
+                    .await
+            }
             Verb::FormatError => jobs::format_error(arguments),
             Verb::SystemState => self.request_state(actor, target, arguments).await,
             Verb::JobState => self.request_job_state(actor, target, arguments).await,

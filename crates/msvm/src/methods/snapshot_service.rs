@@ -3,7 +3,7 @@
 use super::{Answer, Outcome, Refusal};
 use crate::errors;
 use crate::host::Host;
-use crate::read::{enabled_state, texts};
+use crate::read::texts;
 use cim::{CimError, Instance, Value};
 use cim_broker::Arguments;
 use machines::forecast::{Basis, Forecast};
@@ -36,7 +36,10 @@ impl Host {
     ) -> Result<Instance, CimError> {
         let expected = &forecast.expected;
         let refusals = &forecast.refusals;
-        let codes = refusals.iter().map(|r| errors::codes(&r.code).v1);
+        let codes = refusals.iter().map(|r| {
+            // Every code of the version can be among them.
+            self.version.return_code(errors::codes(&r.code), |_| true)
+        });
         let text = |r: &JobError| format!("{} {} {}", r.what, r.why, r.remedy);
         let space = &forecast.space;
         let paths = space.iter().map(|s| s.path.to_string_lossy());
@@ -49,7 +52,7 @@ impl Host {
         };
         self.embedded("Rootvirt_SnapshotForecast", |new| {
             new.set("SystemName", machine.to_string())
-                .set("EnabledState", enabled_state(forecast.state))
+                .set("EnabledState", self.version.enabled_state(forecast.state))
                 .set("Possible", refusals.is_empty())
                 .set("WithMemory", forecast.with_memory)
                 .set(

@@ -40,7 +40,7 @@ impl Host {
         match job_failure(&job.state) {
             None => Ok(Answer::completed()),
             Some(error) => Err(Refusal {
-                code: errors::codes(&error.code).v1,
+                codes: errors::codes(&error.code),
                 text: format!("{} {} {}", error.what, error.why, error.remedy),
             }),
         }
@@ -55,9 +55,10 @@ impl Host {
         &self,
         actor: &Actor,
         arguments: &Arguments,
+        parameter: &str,
         tree: bool,
     ) -> Outcome {
-        let (_, snapshot) = self.snapshot(arguments, "SnapshotSettingData")?;
+        let (_, snapshot) = self.snapshot(arguments, parameter)?;
         let job = if tree {
             self.machines
                 .remove_snapshot_tree(actor, snapshot.id)

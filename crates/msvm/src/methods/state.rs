@@ -6,19 +6,6 @@ use crate::subject::Subject;
 use cim_broker::Arguments;
 use machines::request::{Actor, StateRequest};
 
-/// The states that can be asked for. 11 is reserved in V1; it and every other number is an invalid
-/// parameter.
-const fn requested(state: u16) -> Option<StateRequest> {
-    Some(match state {
-        2 => StateRequest::Run,
-        3 => StateRequest::TurnOff,
-        10 => StateRequest::Reset,
-        32768 => StateRequest::Pause,
-        32769 => StateRequest::Save,
-        _ => return None,
-    })
-}
-
 impl Host {
     pub(super) async fn request_state(
         &self,
@@ -36,7 +23,7 @@ impl Host {
             .get("RequestedState")
             .as_u16()
             .ok_or_else(|| Refusal::invalid("RequestedState is missing."))?;
-        let request = requested(state).ok_or_else(|| {
+        let request = self.version.requested(state).ok_or_else(|| {
             Refusal::invalid(format!("{state} is not a state that can be requested."))
         })?;
         let job = self

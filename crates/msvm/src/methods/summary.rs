@@ -3,8 +3,9 @@
 use super::arguments::references;
 use super::{Answer, Outcome, Refusal};
 use crate::host::Host;
-use crate::read::{StateView, datetime, enabled_state, texts, up_time_millis};
+use crate::read::{StateView, datetime, texts, up_time_millis};
 use crate::subject::{Configuration, Subject};
+use crate::version::Version;
 use cim::instance::InstanceBuilder;
 use cim::{CimError, Instance, Value};
 use cim_broker::Arguments;
@@ -55,7 +56,7 @@ impl Host {
                 // The rest is about machines and ignored for snapshots; so are numbers that mean
                 // nothing here.
                 if let Configuration::Active(machine) = of {
-                    new = machine_facts(machine, *wanted, new);
+                    new = machine_facts(self.version, machine, *wanted, new);
                 }
             }
             new.set("Snapshots", snapshots)
@@ -128,13 +129,14 @@ fn settings_facts<'a>(
 /// Processor load, heartbeat, thumbnails and the guest's own facts stay NULL: nothing here knows
 /// them.
 fn machine_facts<'a>(
+    version: Version,
     machine: &Machine,
     wanted: u32,
     new: InstanceBuilder<'a>,
 ) -> InstanceBuilder<'a> {
     let view = StateView::of(machine);
     match wanted {
-        100 => new.set("EnabledState", enabled_state(machine.state)),
+        100 => new.set("EnabledState", version.enabled_state(machine.state)),
         103 => {
             let used = machine
                 .process

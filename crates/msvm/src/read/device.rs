@@ -330,7 +330,8 @@ impl Host {
                     .set("Name", kind.caption)
                     .set("EnabledState", kind.enabled);
                 for (name, value) in kind.fixed {
-                    new = new.set(name, *value);
+                    // V2 has not kept all of them.
+                    new = new.set_if_declared(name, *value);
                 }
             }
             match logical {
@@ -361,7 +362,7 @@ fn identify<'a>(
         .set("RequestedState", 12u16)
         .set("EnabledDefault", 2u16)
         .set("AdditionalAvailability", vec![6u16])
-        .set("LocationIndicator", 4u16)
+        .set_if_declared("LocationIndicator", 4u16)
         .set("InstallDate", datetime(machine.created))
 }
 

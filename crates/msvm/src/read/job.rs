@@ -30,6 +30,27 @@ pub(crate) const fn description(kind: JobKind) -> &'static str {
     }
 }
 
+/// `JobType`, which V2 has.
+const fn job_type(kind: JobKind) -> u16 {
+    match kind {
+        JobKind::Start => 12,
+        JobKind::TurnOff => 13,
+        JobKind::Save => 14,
+        JobKind::Restore => 15,
+        JobKind::ShutDown => 16,
+        JobKind::Pause => 26,
+        JobKind::Resume => 27,
+        JobKind::Reset => 28,
+        JobKind::Destroy => 3,
+        JobKind::MergeDisks => 50,
+        JobKind::CreateSnapshot => 70,
+        JobKind::ApplySnapshot => 71,
+        JobKind::RemoveSnapshot | JobKind::RemoveSnapshotTree => 72,
+        // Hyper-V has no such jobs.
+        JobKind::VerifySnapshot | JobKind::RehearseSnapshot => 0,
+    }
+}
+
 /// `JobState`. 4 from birth on: clients that loop only while they see 4, or 3 and 4, would take
 /// anything else for the end.
 const fn state(state: &JobState) -> u16 {
@@ -128,6 +149,7 @@ impl Host {
                 )
                 .set("TimeBeforeRemoval", BEFORE_REMOVAL)
                 .set("Cancellable", job.cancellable)
+                .set_if_declared("JobType", job_type(job.kind))
         })
     }
 }

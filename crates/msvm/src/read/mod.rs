@@ -14,6 +14,7 @@ mod system;
 use crate::host::Host;
 use crate::resource_types::{Bound, ResourceClass, ResourceType};
 use crate::subject::{self, Configuration, InstanceId, Subject, single_backslashes};
+use crate::version::Version;
 use cim::{CimError, DateTime, Instance, Value};
 use cim_broker::Equality;
 use machines::model::{Machine, Snapshot, Timestamp};
@@ -21,23 +22,26 @@ use machines::{JobId, MachineId, SnapshotId};
 use std::sync::Arc;
 
 pub(crate) use job::failure as job_failure;
-pub(crate) use system::{StateView, enabled_state, up_time_millis};
+pub(crate) use system::{StateView, up_time_millis};
 
-/// Classes whose instances are objects of their own, associations excluded.
-pub(crate) fn classes() -> Vec<&'static str> {
-    let mut classes = vec![
+/// Classes of a version whose instances are objects of their own, associations excluded.
+pub(crate) fn classes(version: Version) -> Vec<&'static str> {
+    let mut classes = match version {
+        Version::V1 => vec![subject::GLOBAL_SETTINGS],
+        Version::V2 => vec![subject::SYSTEM_SNAPSHOT_SERVICE],
+    };
+    classes.extend([
         subject::COMPUTER_SYSTEM,
         subject::SERVICE,
         subject::SERVICE_SETTINGS,
         subject::SETTINGS,
-        subject::GLOBAL_SETTINGS,
         subject::JOB,
         subject::RESOURCE_POOL,
         subject::PROCESSOR_POOL,
         subject::CAPABILITIES,
         subject::BIOS,
-    ];
-    classes.extend(ResourceClass::ALL.map(ResourceClass::name));
+    ]);
+    classes.extend(ResourceClass::all(version).iter().map(|class| class.name()));
     classes.extend(subject::DEVICE_CLASSES);
     classes.extend([
         subject::SNAPSHOT_STATISTICS,
@@ -135,6 +139,8 @@ impl Host {
             self.list_systems(&lookup)
         } else if is(subject::SERVICE) {
             vec![Subject::Service]
+        } else if is(subject::SYSTEM_SNAPSHOT_SERVICE) {
+            vec![Subject::SystemSnapshotService]
         } else if is(subject::SERVICE_SETTINGS) {
             vec![Subject::ServiceSettings]
         } else if is(subject::SETTINGS) {
@@ -150,12 +156,12 @@ impl Host {
         } else if is(subject::JOB) {
             self.list_jobs(&lookup)
         } else if is(subject::RESOURCE_POOL) || is(subject::PROCESSOR_POOL) {
-            ResourceType::pooled()
+            ResourceType::pooled(self.version)
                 .filter(|(row, _)| is(subject::pool_class(row)))
                 .map(|(row, pool)| Subject::Pool(row, pool))
                 .collect()
         } else if is(subject::CAPABILITIES) {
-            ResourceType::pooled()
+            ResourceType::pooled(self.version)
                 .map(|(row, pool)| Subject::Capabilities(row, pool))
                 .collect()
         } else if is(subject::BIOS) {
@@ -197,7 +203,7 @@ impl Host {
                 .filter(|machine| machine.restored.is_some())
                 .map(Subject::RestoreStatistics)
                 .collect()
-        } else if let Some(class) = ResourceClass::from_name(class) {
+        } else if let Some(class) = ResourceClass::from_name(self.version, class) {
             self.list_resources(class, &lookup)
         } else {
             self.list_devices(class, &lookup)
@@ -245,7 +251,11 @@ impl Host {
                 _ => Vec::new(),
             };
         }
-        let machines = self.machines_of(lookup, "SystemName");
+        let machine = match self.version {
+            Version::V1 => "SystemName",
+            Version::V2 => "VirtualSystemIdentifier",
+        };
+        let machines = self.machines_of(lookup, machine);
         let snapshots = self.snapshots_of(&machines, lookup);
         machines
             .into_iter()
@@ -295,8 +305,8 @@ impl Host {
         {
             return vec![one];
         }
-        let templates = ResourceType::pooled()
-            .filter(|(row, _)| row.class == class)
+        let templates = ResourceType::pooled(self.version)
+            .filter(|(row, _)| row.naming(self.version).class == class)
             .flat_map(|(row, pool)| Bound::ALL.map(|bound| Subject::Template(row, pool, bound)));
         let configurations = match id {
             // It names no resource; only what the broker compares otherwise than we do is left.
@@ -305,8 +315,8 @@ impl Host {
             None => self.configurations(&Lookup(&[])),
         };
         let resources = configurations.into_iter().flat_map(|of| {
-            of.parts()
-                .filter(|part| of.part_class(*part) == class)
+            of.parts(self.version)
+                .filter(|part| of.part_class(self.version, *part) == class)
                 .map(|part| Subject::Resource(of.clone(), part))
                 .collect::<Vec<_>>()
         });
@@ -358,6 +368,7 @@ impl Host {
             Subject::Host => self.host_instance(),
             Subject::Machine(machine) => self.machine_instance(machine),
             Subject::Service => self.service_instance(),
+            Subject::SystemSnapshotService => self.system_snapshot_service_instance(),
             Subject::ServiceSettings => self.service_settings_instance(),
             Subject::Settings(of) => self.settings_instance(of),
             Subject::Global(machine) => self.global_instance(machine),

@@ -19,7 +19,8 @@ impl Host {
             Resource::Processor => (Some(100_000), Some(0)),
             _ => (None, None),
         };
-        let sub_type = row.sub_type.unwrap_or(row.caption);
+        let naming = row.naming(self.version);
+        let sub_type = naming.sub_type.unwrap_or(row.caption);
         self.named(pool_class(row), |new| {
             new.set("Caption", pool.name)
                 .set(
@@ -34,9 +35,9 @@ impl Host {
                 .set("Primordial", true)
                 .set("Capacity", capacity)
                 .set("Reserved", reserved)
-                .set("ResourceType", row.number)
-                .set("OtherResourceType", row.other_type)
-                .set("ResourceSubType", row.sub_type)
+                .set("ResourceType", naming.number)
+                .set("OtherResourceType", naming.other_type)
+                .set("ResourceSubType", naming.sub_type)
                 .set("AllocationUnits", row.units)
                 .set("ElementName", pool.name)
                 .set("StatusDescriptions", texts(["OK"]))
@@ -58,6 +59,7 @@ impl Host {
         row: &ResourceType,
         pool: &Pool,
     ) -> Result<Instance, CimError> {
+        let naming = row.naming(self.version);
         let caption = format!("{} Allocation Capabilities", row.caption);
         self.named(CAPABILITIES, |new| {
             new.set("Caption", caption.as_str())
@@ -67,9 +69,9 @@ impl Host {
                 )
                 .set("InstanceID", capabilities_id(pool))
                 .set("ElementName", caption.as_str())
-                .set("ResourceType", row.number)
-                .set("OtherResourceType", row.other_type)
-                .set("ResourceSubType", row.sub_type)
+                .set("ResourceType", naming.number)
+                .set("OtherResourceType", naming.other_type)
+                .set("ResourceSubType", naming.sub_type)
                 // Both specific and general requests.
                 .set("RequestTypesSupported", 3u16)
         })

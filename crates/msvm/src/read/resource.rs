@@ -3,11 +3,12 @@
 
 use super::texts;
 use crate::host::Host;
-use crate::resource_types::{Bound, Pool, Resource, ResourceClass, ResourceType};
+use crate::resource_types::{Bound, Pool, Resource, ResourceType};
 use crate::subject::{Configuration, Part, Subject, template_id};
+use crate::version::Version;
 use cim::instance::InstanceBuilder;
 use cim::{CimError, Instance, Value};
-use machines::model::{DeviceKind, MemorySettings, ProcessorSettings, Settings};
+use machines::model::{Device, DeviceKind, MemorySettings, ProcessorSettings, Settings};
 
 /// "Virtualized", which only memory and processors say.
 const VIRTUALIZED: u16 = 3;
@@ -17,13 +18,18 @@ const WHOLE_PROCESSORS: u64 = 100_000;
 const LARGEST_WEIGHT: u32 = 10_000;
 
 /// What settings and templates of a type have in common.
-fn common<'a>(row: &ResourceType, new: InstanceBuilder<'a>) -> InstanceBuilder<'a> {
+fn common<'a>(
+    version: Version,
+    row: &ResourceType,
+    new: InstanceBuilder<'a>,
+) -> InstanceBuilder<'a> {
+    let naming = row.naming(version);
     new.set("Caption", row.caption)
         .set("Description", row.description)
         .set("ElementName", row.caption)
-        .set("ResourceType", row.number)
-        .set("OtherResourceType", row.other_type)
-        .set("ResourceSubType", row.sub_type)
+        .set("ResourceType", naming.number)
+        .set("OtherResourceType", naming.other_type)
+        .set("ResourceSubType", naming.sub_type)
         .set("PoolID", row.pool.as_ref().map(|pool| pool.id))
         .set("AllocationUnits", row.units)
         .set("AutomaticAllocation", true)
@@ -66,7 +72,7 @@ fn fill_memory<'a>(memory: &MemorySettings, new: InstanceBuilder<'a>) -> Instanc
     amount
         .fill(new)
         .set("ConsumerVisibility", VIRTUALIZED)
-        .set("IsVirtualized", true)
+        .set_if_declared("IsVirtualized", true)
         .set("DynamicMemoryEnabled", memory.dynamic_memory)
         .set("TargetMemoryBuffer", memory.target_buffer)
 }
@@ -84,9 +90,9 @@ fn fill_processor<'a>(
     amount
         .fill(new)
         .set("ConsumerVisibility", VIRTUALIZED)
-        .set("IsVirtualized", true)
-        .set("ProcessorsPerSocket", 1u16)
-        .set("SocketCount", 1u16)
+        .set_if_declared("IsVirtualized", true)
+        .set_if_declared("ProcessorsPerSocket", 1u16)
+        .set_if_declared("SocketCount", 1u16)
         .set("LimitCPUID", processor.limit_cpuid)
         .set("LimitProcessorFeatures", processor.limit_features)
 }
@@ -99,13 +105,14 @@ impl Host {
     ) -> Result<Instance, CimError> {
         let row = of.part_type(part);
         let id = format!("{}\\{}", of.instance_id(), of.part_id(part));
-        self.named(row.class.name(), |new| {
-            let new = common(row, new).set("InstanceID", id);
+        self.named(row.naming(self.version).class.name(), |new| {
+            let new = common(self.version, row, new).set("InstanceID", id);
             let settings = of.settings();
             match part {
                 Part::Memory => fill_memory(&settings.memory, new),
                 Part::Processor => fill_processor(&settings.processor, new),
                 Part::Device(index) => self.fill_device(of, settings, index, new),
+                Part::Connection(index) => self.fill_connection(of, settings, index, new),
             }
         })
     }
@@ -126,18 +133,46 @@ impl Host {
             .and_then(|parent| of.find_device(parent))
             .map(|part| self.path(&Subject::Resource(of.clone(), part)).to_string());
         let connection = (!device.connection.is_empty()).then(|| texts(&device.connection));
+        let connection = match (self.version, device.kind) {
+            (Version::V2, DeviceKind::EthernetPort) => None,
+            _ => connection,
+        };
+        let connection = connection.unwrap_or(Value::Null);
         let identifiers = (!device.identifiers.is_empty()).then(|| texts(&device.identifiers));
+        let places = places(self.version, device);
         Amount::each(1)
             .fill(new)
             .set("ElementName", device.name.as_str())
-            .set("Address", device.address.as_deref())
+            .set("Address", places.address)
+            .set_if_declared("AddressOnParent", places.on_parent)
             .set("Parent", parent)
-            .set("Connection", connection.unwrap_or(Value::Null))
-            .set(
+            .set(places.medium, connection)
+            .set_if_declared(
                 "VirtualSystemIdentifiers",
                 identifiers.unwrap_or(Value::Null),
             )
             .set_if_declared("StaticMacAddress", device.static_mac)
+    }
+
+    /// Where a network port leads, which V1 says at the port.
+    fn fill_connection<'a>(
+        &self,
+        of: &Configuration,
+        settings: &Settings,
+        index: usize,
+        new: InstanceBuilder<'a>,
+    ) -> InstanceBuilder<'a> {
+        let Some(port) = settings.devices.get(index) else {
+            return new;
+        };
+        let parent = Subject::Resource(of.clone(), Part::Device(index));
+        Amount::each(1)
+            .fill(new)
+            .set("ElementName", port.name.as_str())
+            .set("Address", port.address.as_deref())
+            .set("Parent", self.path(&parent).to_string())
+            .set("HostResource", texts(&port.connection))
+            .set("EnabledState", 2u16)
     }
 
     pub(crate) fn template_instance(
@@ -146,16 +181,42 @@ impl Host {
         pool: &Pool,
         bound: Bound,
     ) -> Result<Instance, CimError> {
-        self.named(row.class.name(), |new| {
-            let new = common(row, new).set("InstanceID", template_id(pool, bound));
+        self.named(row.naming(self.version).class.name(), |new| {
+            let new = common(self.version, row, new).set("InstanceID", template_id(pool, bound));
             match row.resource {
                 Resource::Memory => fill_memory(&memory_template(pool, bound), new),
                 Resource::Processor => fill_processor(&processor_template(pool, bound), new),
-                Resource::PhysicalDisk | Resource::Device(_) => {
+                Resource::PhysicalDisk | Resource::EthernetConnection | Resource::Device(_) => {
                     device_template(row, pool, bound, new)
                 }
             }
         })
+    }
+}
+
+/// Which properties say where a device is, and what is in it.
+struct Places<'a> {
+    address: Option<&'a str>,
+    /// V2 only.
+    on_parent: Option<&'a str>,
+    /// Of the file, or of where a port leads.
+    medium: &'static str,
+}
+
+/// V2 calls the slot of what sits on something `AddressOnParent`, and what the host gives to a
+/// device `HostResource`; where a network port leads is shown by a resource of its own.
+fn places(version: Version, device: &Device) -> Places<'_> {
+    let address = device.address.as_deref();
+    let (address, on_parent, medium) = match (version, device.kind) {
+        (Version::V1, _) => (address, None, "Connection"),
+        (_, DeviceKind::HardDiskImage | DeviceKind::IsoImage) => (None, address, "HostResource"),
+        (_, _) if device.parent.is_some() => (None, address, "Connection"),
+        (_, _) => (address, None, "Connection"),
+    };
+    Places {
+        address,
+        on_parent,
+        medium,
     }
 }
 
@@ -214,8 +275,8 @@ fn device_template<'a>(
     let (least, most, step) = pool.range;
     let amount = Amount::each(at(bound, 1, (least, most.unwrap_or(1), step)));
     let new = amount.fill(new);
-    match row.class {
-        ResourceClass::EthernetPort => new.set("StaticMacAddress", false),
+    match row.resource {
+        Resource::Device(DeviceKind::EthernetPort) => new.set("StaticMacAddress", false),
         _ => new,
     }
 }

@@ -1,10 +1,12 @@
 //! Configurations (active and of snapshots) and global settings.
 
-use super::datetime;
+use super::{datetime, texts};
 use crate::host::Host;
 use crate::subject::{Configuration, GLOBAL_SETTINGS, SETTINGS, Subject, global_id};
+use crate::version::Version;
+use cim::instance::InstanceBuilder;
 use cim::{CimError, DateTime, Instance, Value};
-use machines::model::Machine;
+use machines::model::{Machine, State};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,15 +64,11 @@ impl Host {
             .parent()
             .map(|parent| self.path(&Subject::Settings(parent)).to_string());
         self.named(SETTINGS, |new| {
-            new.set("Caption", "Virtual Machine")
+            let new = new
                 .set("Description", description)
-                .set("SettingType", setting_type)
-                .set("SystemName", of.machine().id.to_string())
                 .set("InstanceID", of.instance_id())
                 .set("ElementName", settings.name.as_str())
                 .set("CreationTime", datetime(created))
-                .set("VirtualSystemType", VIRTUAL_SYSTEM_TYPE)
-                .set("Notes", settings.notes.as_str())
                 .set("BIOSGUID", format!("{{{}}}", settings.bios_guid))
                 .set("BIOSSerialNumber", settings.bios_serial_number.as_str())
                 .set(
@@ -84,8 +82,89 @@ impl Host {
                 .set("ChassisAssetTag", settings.chassis_asset_tag.as_str())
                 .set("BIOSNumLock", settings.bios_num_lock)
                 .set("BootOrder", Value::from(settings.boot_order))
-                .set("Parent", parent)
+                .set("Parent", parent);
+            match self.version {
+                Version::V1 => new
+                    .set("Caption", "Virtual Machine")
+                    .set("SettingType", setting_type)
+                    .set("SystemName", of.machine().id.to_string())
+                    .set("VirtualSystemType", VIRTUAL_SYSTEM_TYPE)
+                    .set("Notes", settings.notes.as_str()),
+                Version::V2 => self.fill_settings_v2(of, new),
+            }
         })
+    }
+
+    /// What only V2 says, and what V1 says of the machine in its global settings.
+    fn fill_settings_v2<'a>(
+        &self,
+        of: &Configuration,
+        new: InstanceBuilder<'a>,
+    ) -> InstanceBuilder<'a> {
+        let machine = of.machine();
+        let global = &machine.global;
+        let own = self.default_root();
+        let root = |path: &Option<PathBuf>| {
+            let path = path.as_deref().unwrap_or(&own);
+            path.display().to_string()
+        };
+        let delay = Duration::from_micros(global.automatic_startup_delay_micros);
+        let (system_type, guid, saved) = match of {
+            Configuration::Active(machine) => (
+                "Microsoft:Hyper-V:System:Realized",
+                machine.id.to_string(),
+                machine.state == State::Saved,
+            ),
+            Configuration::Snapshot(_, snapshot) => (
+                "Microsoft:Hyper-V:Snapshot:Realized",
+                snapshot.id.to_string(),
+                snapshot.has_memory,
+            ),
+        };
+        let action = |number| self.version.action(number);
+        new.set("Caption", "Virtual Machine Settings")
+            .set("VirtualSystemIdentifier", machine.id.to_string())
+            .set("VirtualSystemType", system_type)
+            .set("VirtualSystemSubType", "Microsoft:Hyper-V:SubType:1")
+            .set("Notes", texts(of.settings().notes.lines()))
+            .set("ConfigurationID", guid)
+            .set("ConfigurationDataRoot", root(&global.external_data_root))
+            .set("SnapshotDataRoot", root(&global.snapshot_data_root))
+            .set("SuspendDataRoot", root(&global.external_data_root))
+            .set("LogDataRoot", root(&global.external_data_root))
+            .set("SwapFileDataRoot", root(&global.external_data_root))
+            .set(
+                "AutomaticStartupAction",
+                action(global.automatic_startup_action),
+            )
+            .set("AutomaticStartupActionDelay", DateTime::from(delay))
+            .set(
+                "AutomaticShutdownAction",
+                action(global.automatic_shutdown_action),
+            )
+            .set(
+                "AutomaticRecoveryAction",
+                action(global.automatic_recovery_action),
+            )
+            .set("DebugChannelId", global.debug_channel_id)
+            .set("IsSaved", saved)
+            .set("IsAutomaticSnapshot", false)
+            .set("AutomaticSnapshotsEnabled", false)
+            // Snapshots of the machine as it stands, without the guest's doing.
+            .set("UserSnapshotType", 5u16)
+            .set("Architecture", "x64")
+            .set("AllowFullSCSICommandSet", false)
+            .set("AllowReducedFcRedundancy", false)
+            .set("DebugPortEnabled", 0u16)
+            .set("IncrementalBackupEnabled", false)
+            .set("VirtualNumaEnabled", false)
+            .set("PauseAfterBootFailure", false)
+            .set("GuestControlledCacheTypes", false)
+            .set("LockOnDisconnect", false)
+            .set("SecureBootEnabled", false)
+            // A machine whose disk has no room stands still until there is some.
+            .set("AutomaticCriticalErrorAction", 1u16)
+            .set("ConsoleMode", 0u16)
     }
 
     pub(crate) fn global_instance(&self, machine: &Machine) -> Result<Instance, CimError> {

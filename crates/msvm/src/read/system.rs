@@ -4,22 +4,7 @@ use super::{datetime, micros_between, now, texts};
 use crate::host::Host;
 use crate::subject::{self, BIOS_NAME, BIOS_STATE, BIOS_VERSION, COMPUTER_SYSTEM, SERVICE};
 use cim::{CimError, Instance, Value};
-use machines::model::{Activity, Health, Machine, State};
-
-/// A state's number in `EnabledState`.
-pub(crate) const fn enabled_state(state: State) -> u16 {
-    match state {
-        State::Running => 2,
-        State::Off => 3,
-        State::Paused => 32768,
-        State::Saved => 32769,
-        State::Starting => 32770,
-        State::Saving => 32773,
-        State::Stopping => 32774,
-        State::Pausing => 32776,
-        State::Resuming => 32777,
-    }
-}
+use machines::model::{Activity, Health, Machine};
 
 /// What `OperationalStatus`, `StatusDescriptions` and `HealthState` say of a machine.
 pub(crate) struct StateView {
@@ -77,10 +62,12 @@ impl Host {
                 .set("OperationalStatus", view.operational_status)
                 .set("StatusDescriptions", texts(view.descriptions))
                 .set("HealthState", view.health)
-                .set("EnabledState", enabled_state(machine.state))
+                .set("EnabledState", self.version.enabled_state(machine.state))
                 .set(
                     "RequestedState",
-                    machine.requested.map_or(12, enabled_state),
+                    machine
+                        .requested
+                        .map_or(12, |state| self.version.enabled_state(state)),
                 )
                 .set("TimeOfLastStateChange", datetime(machine.state_changed))
                 .set("Name", machine.id.to_string())
@@ -136,6 +123,31 @@ impl Host {
                 )
                 .set("RequestedState", 12u16)
                 .set("EnabledDefault", 2u16)
+        })
+    }
+
+    pub(super) fn system_snapshot_service_instance(&self) -> Result<Instance, CimError> {
+        self.named(subject::SYSTEM_SNAPSHOT_SERVICE, |new| {
+            new.set("Caption", "Hyper-V Virtual System Snapshot Service")
+                .set(
+                    "Description",
+                    "Service for creating, destroying, and applying virtual machine snapshots",
+                )
+                .set("ElementName", "Hyper-V Virtual System Snapshot Service")
+                .set("OperationalStatus", vec![2u16])
+                .set(
+                    "StatusDescriptions",
+                    texts(["The service is running normally"]),
+                )
+                .set("HealthState", 5u16)
+                .set("EnabledState", 2u16)
+                .set("RequestedState", 12u16)
+                .set("EnabledDefault", 2u16)
+                .set("SystemCreationClassName", COMPUTER_SYSTEM)
+                .set("SystemName", self.name.as_str())
+                .set("CreationClassName", subject::SYSTEM_SNAPSHOT_SERVICE)
+                .set("Name", subject::SYSTEM_SNAPSHOT_SERVICE_NAME)
+                .set("Started", true)
         })
     }
 

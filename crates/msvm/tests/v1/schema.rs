@@ -1,10 +1,12 @@
 //! The classes compared with the facts known about the real ones, member by member.
 
+use cim::mof::Repository;
 use cim::{CimType, Class, Name, Type, Value};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 
-const FACTS: &str = include_str!("../facts/v1.json");
+const V1: &str = include_str!("../facts/v1.json");
+const V2: &str = include_str!("../facts/v2.json");
 
 /// What differs, one line for each difference.
 #[derive(Default)]
@@ -197,8 +199,16 @@ fn compare_methods(class: &Class, fact: &Json, facts: &Json, found: &mut Differe
 
 #[test]
 fn every_class_is_as_the_facts_say() {
-    let facts: Json = serde_json::from_str(FACTS).expect("facts");
-    let repository = msvm::schema::repository().expect("our MOF");
+    compare(V1, &msvm::schema::repository().expect("our MOF"), 214);
+}
+
+#[test]
+fn every_class_of_v2_is_as_the_facts_say() {
+    compare(V2, &msvm::schema::repository_v2().expect("our MOF"), 431);
+}
+
+fn compare(facts: &str, repository: &Repository, classes: usize) {
+    let facts: Json = serde_json::from_str(facts).expect("facts");
     let mut found = Differences::default();
     let mut compared = 0;
     for (name, fact) in object(&facts["classes"]) {
@@ -249,11 +259,12 @@ fn every_class_is_as_the_facts_say() {
         found.0.len(),
         found.0.join("\n")
     );
-    assert_eq!(compared, 214);
+    assert_eq!(compared, classes);
 }
 
 #[test]
 fn nothing_in_the_classes_leads_nowhere() {
-    let repository = msvm::schema::repository().expect("our MOF");
-    assert_eq!(repository.unresolved(), Vec::new());
+    for repository in [msvm::schema::repository(), msvm::schema::repository_v2()] {
+        assert_eq!(repository.expect("our MOF").unresolved(), Vec::new());
+    }
 }
