@@ -200,7 +200,7 @@ def test_an_older_qemu_is_refused(service, tmp_path):
     program.chmod(0o755)
     done = subprocess.run(
         [service.binary, "serve", "--data-dir", tmp_path / "data", "--cimxml", "off",
-         "--cimxml-tls", "off"],
+         "--cimxml-tls", "off", "--wsman", "off", "--wsman-tls", "off"],
         env={"PATH": f"{old}:/usr/bin:/bin"}, capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
     assert "7.2" in done.stderr and "9.0" in done.stderr

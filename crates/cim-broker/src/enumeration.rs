@@ -427,7 +427,8 @@ fn size_of_value(value: &Value) -> usize {
     }
 }
 
-fn size_of_path(path: &ObjectPath) -> usize {
+/// Bytes that a path takes, as far as they can be estimated.
+pub fn size_of_path(path: &ObjectPath) -> usize {
     let key_size = |value: &KeyValue| match value {
         KeyValue::String(text) => size_of::<KeyValue>() + text.len(),
         KeyValue::Reference(path) => size_of::<KeyValue>() + size_of_path(path),

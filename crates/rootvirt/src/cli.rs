@@ -172,6 +172,13 @@ pub struct Serve {
     /// [default: integrity]
     #[arg(long, value_name = "integrity|privacy")]
     pub dcom_level: Option<String>,
+    /// WS-Management over HTTP: HOST:PORT or off. From other hosts only encrypted messages are taken
+    /// [default: 127.0.0.1:5985]
+    #[arg(long, value_name = "ADDRESS")]
+    pub wsman: Option<String>,
+    /// WS-Management over HTTPS: HOST:PORT or off [default: 127.0.0.1:5986]
+    #[arg(long, value_name = "ADDRESS")]
+    pub wsman_tls: Option<String>,
     /// What machines run on; auto takes KVM only after it has run a guest [default: auto]
     #[arg(long, value_name = "auto|kvm|tcg")]
     pub accelerator: Option<String>,

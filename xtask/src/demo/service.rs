@@ -36,6 +36,7 @@ impl Service {
         )?;
         let mut child = Command::new(program)
             .args(["serve", "--cimxml", "127.0.0.1:0", "--cimxml-tls", "off"])
+            .args(["--wsman", "off", "--wsman-tls", "off"])
             .arg("--data-dir")
             .arg(&data)
             .stdout(Stdio::piped())

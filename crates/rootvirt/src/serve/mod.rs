@@ -3,7 +3,9 @@
 mod authentication;
 mod certificate;
 mod dcom;
+mod logons;
 mod settings;
+mod wsman;
 
 use crate::cli::{Global, Serve};
 use crate::failure::{Failure, chain};
@@ -41,18 +43,28 @@ pub async fn run(global: &Global, options: &Serve) -> Result<(), Failure> {
     let enumerations = Arc::new(Enumerations::new(Limits::default()));
     let accounts = Accounts::open(&settings.data_dir);
     let accounts = Arc::new(accounts.map_err(|error| Failure::new(chain(&error)))?);
+    let logons = logons::door(&host_name, &accounts);
     let server = bind(&settings, &host_name, &broker, &enumerations, &accounts).await?;
-    let dcom = dcom::bind(&settings, &host_name, &broker, &accounts).await?;
-    report_ready(&server, dcom.as_ref())?;
+    let dcom = dcom::bind(&settings, &host_name, &broker, &accounts, &logons).await?;
+    let wsman = wsman::bind(&settings, &host_name, &broker, &accounts, &logons).await?;
+    report_ready(&server, dcom.as_ref(), wsman.as_ref())?;
     tracing::info!("ready");
     stop.wait().await;
     tracing::info!("stopping; the guests run on");
     enumerations.stop();
-    tokio::join!(server.shutdown(GRACE), async {
-        if let Some(dcom) = dcom {
-            dcom.shutdown(GRACE).await;
+    tokio::join!(
+        server.shutdown(GRACE),
+        async {
+            if let Some(dcom) = dcom {
+                dcom.shutdown(GRACE).await;
+            }
+        },
+        async {
+            if let Some(wsman) = wsman {
+                wsman.shutdown(GRACE).await;
+            }
         }
-    });
+    );
     machines.close().await;
     Ok(())
 }
@@ -124,7 +136,11 @@ async fn bind(
 }
 
 /// The contract's one line of JSON, once every listener accepts.
-fn report_ready(server: &Server, dcom: Option<&wire_dcom::Server>) -> Result<(), Failure> {
+fn report_ready(
+    server: &Server,
+    dcom: Option<&wire_dcom::Server>,
+    wsman: Option<&wire_wsman::Server>,
+) -> Result<(), Failure> {
     let mut endpoints = Map::new();
     for address in server.local_addresses() {
         let (name, place) = match address {
@@ -140,6 +156,16 @@ fn report_ready(server: &Server, dcom: Option<&wire_dcom::Server>) -> Result<(),
         };
         tell("dcom", dcom.resolver_address());
         tell("dcom_objects", dcom.object_address());
+    }
+    for address in wsman
+        .map(wire_wsman::Server::local_addresses)
+        .unwrap_or_default()
+    {
+        let name = match address {
+            LocalAddress::Tls(_) => "wsman_tls",
+            LocalAddress::Plain(_) | LocalAddress::Unix(_) => "wsman",
+        };
+        endpoints.insert(name.to_owned(), json!(address.to_string()));
     }
     crate::output::write_out(&format!(
         "{}\n",

@@ -18,6 +18,8 @@ struct File {
     dcom: Option<String>,
     dcom_objects_port: Option<u16>,
     dcom_level: Option<String>,
+    wsman: Option<String>,
+    wsman_tls: Option<String>,
     accelerator: Option<String>,
     huge_pages_limit: Option<TextOrNumber>,
     verify_before_apply: Option<String>,
@@ -65,6 +67,10 @@ pub struct Settings {
     pub dcom_objects_port: u16,
     /// The weakest protection of DCOM calls that is accepted.
     pub dcom_level: Level,
+    /// WS-Management over HTTP.
+    pub wsman: Listen,
+    /// WS-Management over HTTPS.
+    pub wsman_tls: Listen,
     /// auto, kvm or tcg.
     pub accelerator: qemu::accelerator::Choice,
     /// How far the host's pool of huge pages may be grown.
@@ -107,6 +113,16 @@ impl Settings {
         let dcom_objects_port = options.dcom_objects_port.or(file.dcom_objects_port);
         let dcom_level = options.dcom_level.as_ref().or(file.dcom_level.as_ref());
         let dcom_level = dcom_level.map_or(Ok(Level::Integrity), |text| level(text))?;
+        let wsman = listen(
+            "wsman",
+            options.wsman.as_ref().or(file.wsman.as_ref()),
+            5985,
+        )?;
+        let wsman_tls = listen(
+            "wsman-tls",
+            options.wsman_tls.as_ref().or(file.wsman_tls.as_ref()),
+            5986,
+        )?;
         let accelerator = options.accelerator.clone().or(file.accelerator);
         let accelerator = accelerator
             .as_deref()
@@ -134,6 +150,8 @@ impl Settings {
             dcom,
             dcom_objects_port: dcom_objects_port.unwrap_or(0),
             dcom_level,
+            wsman,
+            wsman_tls,
             accelerator,
             huge_pages_limit,
             verify_before_apply,

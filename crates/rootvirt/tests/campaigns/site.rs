@@ -95,6 +95,7 @@ impl Site {
         let mut command = Command::new(PROGRAM);
         command
             .args(["serve", "--cimxml", "off", "--cimxml-tls", "off"])
+            .args(["--wsman", "off", "--wsman-tls", "off"])
             .args(["--accelerator", "tcg", "--data-dir"])
             .arg(self.data_dir())
             .args(options)

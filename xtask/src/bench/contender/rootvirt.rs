@@ -46,6 +46,7 @@ impl Service {
         let mut command = Command::new(&plan.program);
         command
             .args(["serve", "--cimxml", "off", "--cimxml-tls", "off"])
+            .args(["--wsman", "off", "--wsman-tls", "off"])
             .arg("--data-dir")
             .arg(&data);
         if let Some(limit) = &plan.huge_pages {
