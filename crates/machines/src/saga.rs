@@ -108,6 +108,7 @@ impl CrashPoint {
     }
 
     pub fn reach(&self, name: &'static str) {
+        tracing::debug!(step = name, "reached");
         if self.0.as_deref() == Some(name) {
             let _ = rustix::process::kill_process(
                 rustix::process::getpid(),
