@@ -14,6 +14,8 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 pub(crate) const MEMORY: &str = "memory.img";
 /// What names of unfinished files end in.
 pub(crate) const TEMPORARY: &str = ".tmp";
+/// What names of memory images that will replace another end in.
+pub(crate) const FLAT: &str = ".flat";
 /// What names of our layers end in.
 pub(crate) const LAYER: &str = ".avhd";
 

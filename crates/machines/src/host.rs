@@ -39,6 +39,9 @@ pub(crate) struct Host {
     pub keeper: Arc<Keeper>,
     pub reports: Reports,
     pub verify_before_apply: Depth,
+    /// Held for reading while a memory image is replaced, which no job shows, and for writing by
+    /// whoever compares files with rows.
+    pub images: tokio::sync::RwLock<()>,
     pub installation: qemu::Installation,
     pub img: Img,
     pub accelerator: (Accelerator, String),

@@ -143,6 +143,7 @@ impl Machines {
             keeper: Arc::new(Keeper::new(config.hash_rate_mib)),
             reports,
             verify_before_apply: config.verify_before_apply,
+            images: Default::default(),
             data_dir: config.data_dir,
             directory: Directory::new(feed.clone()),
             jobs: Jobs::new(feed.clone()),

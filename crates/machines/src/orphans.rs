@@ -4,7 +4,7 @@
 //! Only files that carry our own names are deleted, and only of machines that the catalog knows: a
 //! folder of an unknown machine may be all that is left after the catalog was lost.
 
-use crate::files::{self, LAYER, MANIFEST, MEMORY, TEMPORARY};
+use crate::files::{self, FLAT, LAYER, MANIFEST, MEMORY, TEMPORARY};
 use crate::host::Host;
 use crate::ids::{ImageId, LayerId, SnapshotId};
 use crate::integrity::sums;
@@ -69,6 +69,8 @@ pub(crate) fn orphans_of(record: &Record, places: &files::Places) -> Vec<PathBuf
         };
         let folder = places.snapshots().join(&name);
         let temporary = [MEMORY, MANIFEST].map(|n| folder.join(format!("{n}{TEMPORARY}")));
+        let flat = [folder.join(format!("{MEMORY}{FLAT}"))];
+        orphans.extend(flat.into_iter().filter(|p| p.exists()));
         orphans.extend(temporary.into_iter().filter(|p| p.exists()));
         let memory = folder.join(MEMORY);
         // A manifest without a row says that rows were lost: leave it and its image.
@@ -114,6 +116,7 @@ fn is_layer(name: &str) -> bool {
 
 fn is_saved_image(name: &str) -> bool {
     let name = name.strip_suffix(TEMPORARY).unwrap_or(name);
+    let name = name.strip_suffix(FLAT).unwrap_or(name);
     name.strip_suffix(".img")
         .is_some_and(|id| id.parse::<ImageId>().is_ok())
 }

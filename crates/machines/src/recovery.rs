@@ -12,7 +12,7 @@ use crate::owner::record::Record;
 use crate::owner::state_verbs::{kill, turned_off, undo_save};
 use crate::owner::work::{Guest, Work};
 use crate::owner::{
-    guest_watch, merge, restore, snapshot_apply, snapshot_create, snapshot_remove, stall,
+    guest_watch, merge, restore, shorten, snapshot_apply, snapshot_create, snapshot_remove, stall,
     state_verbs,
 };
 use crate::request::Actor;
@@ -151,6 +151,12 @@ async fn settle_saga(work: &mut Work, row: &JournalRow, job: &JobHandle) -> Resu
         Plan::Remove(_) if row.step == "remove.intent" => Err(Error::ServiceRestarted),
         Plan::Remove(plan) => {
             snapshot_remove::clean_up(work, &plan.sweep).await?;
+            let same = work.record.clone();
+            end(work, job, row, same).await
+        }
+        // The file says whether it has been replaced.
+        Plan::Shorten(plan) => {
+            shorten::settle(work, row.saga, plan.image).await?;
             let same = work.record.clone();
             end(work, job, row, same).await
         }

@@ -87,6 +87,10 @@ pub const STEPS: &[(&str, &[&str])] = &[
         "destroy",
         &["destroy.intent", "destroy.sweep", "destroy.done"],
     ),
+    (
+        "shorten_image",
+        &["image.rename", "image.renamed", "image.recorded"],
+    ),
     ("rehearse", &["rehearse.launched", "rehearse.running"]),
 ];
 
@@ -130,6 +134,7 @@ pub(crate) enum Plan {
     Apply(ApplyPlan),
     Remove(SweepPlan),
     Merge(MergePlan),
+    Shorten(ShortenPlan),
     Destroy(SweepPlan),
 }
 
@@ -227,6 +232,12 @@ pub(crate) struct Sweep {
     pub files: Vec<PathBuf>,
     /// Removed if they are empty by then, in this order.
     pub folders: Vec<PathBuf>,
+}
+
+/// A memory image whose file is replaced by one that stands on fewer others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ShortenPlan {
+    pub image: ImageId,
 }
 
 /// How two layers of a disk become one.

@@ -49,20 +49,33 @@ impl MemoryImage {
         path: &Path,
         progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<(), ImageError> {
-        let written = self.write_flat(onto, temporary, progress).and_then(|()| {
-            std::fs::rename(temporary, path).map_err(|e| io_error("renamed", temporary, 0, e))
-        });
-        if written.is_err() {
-            // It may not be there.
+        self.write_flat(onto, temporary, progress)?;
+        if let Err(cause) = std::fs::rename(temporary, path) {
             let _ = std::fs::remove_file(temporary);
+            return Err(io_error("renamed", temporary, 0, cause));
         }
-        written?;
         let folder = path.parent().unwrap_or(Path::new("/"));
         let synced = File::open(folder).and_then(|folder| folder.sync_all());
         synced.map_err(|e| io_error("synced", folder, 0, e))
     }
 
-    fn write_flat(
+    /// The first half of [`MemoryImage::flatten`]: the file is whole and durable under its temporary
+    /// name, or removed again.
+    pub fn write_flat(
+        &self,
+        onto: Option<usize>,
+        temporary: &Path,
+        progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<(), ImageError> {
+        let written = self.write_pages(onto, temporary, progress);
+        if written.is_err() {
+            // It may not be there.
+            let _ = std::fs::remove_file(temporary);
+        }
+        written
+    }
+
+    fn write_pages(
         &self,
         onto: Option<usize>,
         temporary: &Path,

@@ -16,6 +16,7 @@ pub(crate) mod merge;
 pub(crate) mod merge_choice;
 pub(crate) mod record;
 pub(crate) mod restore;
+pub(crate) mod shorten;
 pub(crate) mod snapshot_apply;
 mod snapshot_check;
 pub(crate) mod snapshot_create;
@@ -152,6 +153,10 @@ struct Owner {
     aside_ended: Arc<Notify>,
     /// Merges that have given way to a request, and go on when that is done.
     waiting: Option<JobHandle>,
+    /// A chain of memory images that is being made shorter.
+    shortening: Option<shorten::Shortening>,
+    /// That failed: it is not begun again before something else was done.
+    images_left: bool,
     /// Merges failed, or were cancelled: they are not begun again before something else was done.
     left: bool,
 }
@@ -169,6 +174,8 @@ pub(crate) fn spawn(work: Work) -> (mpsc::Sender<Message>, JoinHandle<()>) {
         asides: Vec::new(),
         aside_ended: Arc::default(),
         waiting: None,
+        shortening: None,
+        images_left: false,
         left: false,
     };
     owner.tidy();
@@ -183,6 +190,8 @@ enum Next {
     Unwanted(JobHandle),
     /// A job that ran beside has ended: merges need not wait for it any more.
     AsideEnded,
+    /// A shorter memory image is written.
+    Shorter(Result<(), qemu::memory_image::ImageError>),
 }
 
 impl Owner {
@@ -191,6 +200,7 @@ impl Owner {
             memory::heal(work).await;
         }
         loop {
+            self.shorten_images();
             let next = self.next().await;
             match next {
                 Next::Message(None) => {
@@ -224,6 +234,7 @@ impl Owner {
                     }
                 }
                 Next::Guest(happening) => self.guest(happening).await,
+                Next::Shorter(outcome) => self.replace_image(outcome).await,
                 Next::Unwanted(job) => self.forget_waiting(job).await,
                 Next::AsideEnded => self.tidy(),
             }
@@ -240,12 +251,15 @@ impl Owner {
             running,
             waiting,
             aside_ended,
+            shortening,
             ..
         } = self;
+        let idle = work.is_some();
         tokio::select! {
             biased;
             outcome = finished(running) => Next::Finished(outcome),
             message = inbox.recv() => Next::Message(message),
+            outcome = shorten::written(shortening, idle) => Next::Shorter(outcome),
             job = unwanted(waiting) => Next::Unwanted(job),
             () = aside_ended.notified() => Next::AsideEnded,
             happening = guest_watch::next(work.as_deref_mut()) => Next::Guest(happening),
@@ -276,6 +290,7 @@ impl Owner {
             return false;
         };
         work.shown = Default::default();
+        self.images_left = false;
         let gone = work.gone;
         if !gone {
             guest_watch::settle(&mut work).await;
@@ -514,6 +529,30 @@ impl Owner {
             task: tokio::spawn(perform(work, job, operation)),
         });
         Ok(Answer::Job(id))
+    }
+
+    /// Begins to make a chain of memory images shorter, and lets that go on while nothing else is
+    /// done.
+    fn shorten_images(&mut self) {
+        if let Some(shortening) = &self.shortening {
+            shortening.pause(self.work.is_none());
+        } else if let Some(work) = self.work.as_ref().filter(|w| !w.gone && !self.images_left) {
+            self.shortening = shorten::begin(&work.record);
+        }
+    }
+
+    async fn replace_image(&mut self, written: Result<(), qemu::memory_image::ImageError>) {
+        let (Some(shortening), Some(work)) = (self.shortening.take(), &mut self.work) else {
+            return;
+        };
+        let replaced = match written {
+            Ok(()) => shortening.switch(work).await.map_err(|e| e.to_string()),
+            Err(cause) => Err(cause.to_string()),
+        };
+        if let Err(cause) = replaced {
+            tracing::warn!(%cause, machine = %self.id, "a chain of memory images is left as it is");
+            self.images_left = true;
+        }
     }
 
     /// Begins to merge what can be merged, or goes on with it.

@@ -44,7 +44,9 @@ async fn dying_service() {
                 .apply_snapshot(&actor(), id, snapshot.unwrap())
                 .await
         }
-        "remove" => machines.remove_snapshot(&actor(), snapshot.unwrap()).await,
+        "remove" | "remove_and_shorten" => {
+            machines.remove_snapshot(&actor(), snapshot.unwrap()).await
+        }
         "start" => machines.request_state(&actor(), id, Ask::Run).await,
         "save" => machines.request_state(&actor(), id, Ask::Save).await,
         "turn_off" => machines.request_state(&actor(), id, Ask::TurnOff).await,
@@ -62,6 +64,10 @@ async fn dying_service() {
     }
     let _ = machines.wait(job).await;
     merged(&machines, id).await;
+    if verb == "remove_and_shorten" {
+        // That has no job: it goes on until the service dies.
+        tokio::time::sleep(PATIENCE).await;
+    }
     machines.close().await;
 }
 
@@ -117,7 +123,7 @@ pub async fn die_with(site: &Site, task: &str, point: &str, more: &[(&str, &str)
 }
 
 /// Opens the service; it must be settled at once.
-async fn reopen(site: &Site, point: &str) -> Arc<Machines> {
+pub async fn reopen(site: &Site, point: &str) -> Arc<Machines> {
     let began = Instant::now();
     let machines = site.open().await;
     assert!(began.elapsed() < Duration::from_secs(10), "{point}");
@@ -141,7 +147,7 @@ async fn reopen(site: &Site, point: &str) -> Arc<Machines> {
     machines
 }
 
-async fn close(machines: Arc<Machines>) {
+pub async fn close(machines: Arc<Machines>) {
     machines.close().await;
     drop(machines);
 }

@@ -10,6 +10,7 @@ mod boots;
 mod chains;
 mod crashes;
 mod huge_pages;
+mod images;
 mod integrity;
 mod lifecycle;
 mod linux;
