@@ -120,7 +120,7 @@ async fn chains_of(host: &Host, record: &Record) -> Vec<String> {
 /// that the catalog says.
 async fn process_of(host: &Host, record: &Record) -> Vec<String> {
     let run_dir = host.run_dir(record.id);
-    let process = qemu::Process::reconnect(&run_dir, record.id.0).await;
+    let process = qemu::Process::look(&run_dir, record.id.0).await;
     let state = record.body.state;
     let should = matches!(state, DurableState::Running | DurableState::Paused);
     let process = match (process, should) {

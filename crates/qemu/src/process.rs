@@ -184,11 +184,26 @@ impl Process {
 
     /// Finds the process that runs the machine `uuid` with its files in `run_dir`.
     pub async fn reconnect(run_dir: &Path, uuid: Uuid) -> Result<Process, ProcessError> {
+        Process::find(run_dir, uuid, SOCKET_NAMES).await
+    }
+
+    /// Finds it like [`Process::reconnect`], for somebody who only looks: by the spare monitor
+    /// first, because whoever looks after the machine has the other one.
+    pub async fn look(run_dir: &Path, uuid: Uuid) -> Result<Process, ProcessError> {
+        let [ours, spare] = SOCKET_NAMES;
+        Process::find(run_dir, uuid, [spare, ours]).await
+    }
+
+    async fn find(
+        run_dir: &Path,
+        uuid: Uuid,
+        sockets: [&str; 2],
+    ) -> Result<Process, ProcessError> {
         let known = Identity::read(run_dir);
         if known.is_some_and(|identity| !identity.is_alive()) {
             return Err(ProcessError::NotRunning);
         }
-        match connect(run_dir).await {
+        match connect(run_dir, sockets).await {
             Ok(qmp) => Process::adopt(qmp, run_dir, uuid).await,
             Err(QmpError::Unreachable { .. }) if known.is_none() => Err(ProcessError::NotRunning),
             Err(error) => Err(error.into()),
@@ -439,9 +454,9 @@ pub(crate) fn lacking(command: &str, lacking: &'static str) -> QmpError {
 }
 
 /// Tries the monitors in turn: one may be held by somebody else.
-async fn connect(run_dir: &Path) -> Result<Qmp, QmpError> {
+async fn connect(run_dir: &Path, sockets: [&str; 2]) -> Result<Qmp, QmpError> {
     let mut first_error = None;
-    for name in SOCKET_NAMES {
+    for name in sockets {
         match Qmp::connect(&run_dir.join(name), GREETING_PATIENCE).await {
             Ok(qmp) => return Ok(qmp),
             Err(error) => {

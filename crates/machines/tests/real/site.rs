@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes, even on a busy host.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A guest of one sector that counts: A in memory at 0x20000, then sector 1 of the second and the
 /// third disk, then B in memory at 0x30000, then a line on the serial port. So at every instant
@@ -183,7 +183,7 @@ impl Site {
 
     pub async fn process(&self, id: MachineId) -> qemu::Process {
         let run = self.data().join("run").join(id.to_string());
-        qemu::Process::reconnect(&run, id.0).await.unwrap()
+        qemu::Process::look(&run, id.0).await.unwrap()
     }
 
     /// A, the numbers on both disks and B, of a machine that stands still. Memory is read from the
