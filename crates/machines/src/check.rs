@@ -23,7 +23,8 @@ pub struct Finding {
 
 /// Looks at everything.
 pub(crate) async fn check(host: &Arc<Host>) -> Result<Vec<Finding>, Error> {
-    let _still = host.images.write().await;
+    // An owner may wait for this, so it is not held while a machine's process is asked.
+    let still = host.images.write().await;
     let mut contents = host.catalog.load().await?;
     let journal = std::mem::take(&mut contents.journal);
     let mut findings: Vec<_> = journal
@@ -33,8 +34,10 @@ pub(crate) async fn check(host: &Arc<Host>) -> Result<Vec<Finding>, Error> {
             what: format!("The saga {} stands at {}.", row.saga, row.step),
         })
         .collect();
-    for record in records_of(contents) {
-        let mut sentences = files_of(host, &record);
+    let records = records_of(contents);
+    let files: Vec<_> = records.iter().map(|r| files_of(host, r)).collect();
+    drop(still);
+    for (record, mut sentences) in records.into_iter().zip(files) {
         sentences.extend(chains_of(host, &record).await);
         sentences.extend(process_of(host, &record).await);
         findings.extend(sentences.into_iter().map(|what| Finding {

@@ -17,6 +17,7 @@ use crate::settings::change::HostLimits;
 use qemu::img::Img;
 use qemu::memory_backing::Policy;
 use qemu::memory_backing::healing::{Healer, Health};
+use qemu::memory_image::Compression;
 use qemu::spec::Accelerator;
 use rustix::fs::Mode;
 use std::collections::HashMap;
@@ -50,6 +51,7 @@ pub(crate) struct Host {
     pub shutdown_patience: Duration,
     pub memory_headroom_mib: u64,
     pub restore_on_demand: bool,
+    pub memory_compression: Compression,
     pub crash: CrashPoint,
     pub limits: HostLimits,
     /// Which boot of the host this is, if that is known.

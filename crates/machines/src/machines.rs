@@ -29,6 +29,7 @@ use crate::settings::change::HostLimits;
 use crate::settings::{change, defaults, limits};
 use qemu::memory_backing::healing::Health as MemoryHealth;
 use qemu::memory_backing::{Policy, PoolLimit};
+use qemu::memory_image::Compression;
 use qemu::spec::Accelerator;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -69,6 +70,9 @@ pub struct Config {
     /// Which boot of the host this is: in a new one, machines start that are to start with the host.
     /// `None`: that is not known, and none do.
     pub boot: Option<String>,
+    /// How memory images are stored in the long run. They are taken without compression, so that no
+    /// guest waits for it, and compressed in the background.
+    pub memory_compression: Compression,
 }
 
 impl Config {
@@ -86,6 +90,7 @@ impl Config {
             hash_rate_mib: 256,
             restore_on_demand: true,
             boot: automatic::boot_of_host(),
+            memory_compression: Compression::None,
         }
     }
 }
@@ -157,6 +162,7 @@ impl Machines {
             shutdown_patience: config.shutdown_patience,
             memory_headroom_mib: config.memory_headroom_mib,
             restore_on_demand: config.restore_on_demand,
+            memory_compression: config.memory_compression,
             crash: CrashPoint::from_environment(),
             limits: HostLimits { memory_mib },
             boot: config.boot,

@@ -4,7 +4,7 @@ use crate::PAGE;
 use crate::builder::{BuildError, Builder, Output, Plan};
 use crate::error::ImageError;
 use crate::file::{ImageFile, io_error};
-use crate::header::HEADER_LENGTH;
+use crate::header::{Compression, HEADER_LENGTH};
 use crate::image::MemoryImage;
 use crate::index::SLOT_LENGTH;
 use crate::stream::{Frame, Sink};
@@ -49,7 +49,7 @@ impl MemoryImage {
         path: &Path,
         progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<(), ImageError> {
-        self.write_flat(onto, temporary, progress)?;
+        self.write_flat(onto, self.header().compression, temporary, progress)?;
         if let Err(cause) = std::fs::rename(temporary, path) {
             let _ = std::fs::remove_file(temporary);
             return Err(io_error("renamed", temporary, 0, cause));
@@ -59,15 +59,16 @@ impl MemoryImage {
         synced.map_err(|e| io_error("synced", folder, 0, e))
     }
 
-    /// The first half of [`MemoryImage::flatten`]: the file is whole and durable under its temporary
-    /// name, or removed again.
+    /// The first half of [`MemoryImage::flatten`], with its pages stored in this way: the file is
+    /// whole and durable under its temporary name, or removed again.
     pub fn write_flat(
         &self,
         onto: Option<usize>,
+        compression: Compression,
         temporary: &Path,
         progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<(), ImageError> {
-        let written = self.write_pages(onto, temporary, progress);
+        let written = self.write_pages(onto, compression, temporary, progress);
         if written.is_err() {
             // It may not be there.
             let _ = std::fs::remove_file(temporary);
@@ -78,6 +79,7 @@ impl MemoryImage {
     fn write_pages(
         &self,
         onto: Option<usize>,
+        compression: Compression,
         temporary: &Path,
         progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<(), ImageError> {
@@ -97,7 +99,7 @@ impl MemoryImage {
                 Some(number) => Some(Arc::new(self.below(number)?)),
                 None => None,
             },
-            compression: header.compression,
+            compression,
             origin: header.origin.clone(),
             producer: header.producer.clone(),
             created_micros: header.created_micros,

@@ -41,6 +41,7 @@
 
 use crate::error::HeaderError;
 use std::fmt;
+use std::str::FromStr;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// The version that this program writes, and the only one it reads.
@@ -111,6 +112,18 @@ pub enum Compression {
     None,
     /// In groups of 16, each compressed by itself with zstd.
     Zstd,
+}
+
+impl FromStr for Compression {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Compression, String> {
+        match text {
+            "off" => Ok(Compression::None),
+            "zstd" => Ok(Compression::Zstd),
+            other => Err(format!("{other:?} is neither off nor zstd")),
+        }
+    }
 }
 
 /// The memory section of the stream, as QEMU numbered it.

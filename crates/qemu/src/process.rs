@@ -29,6 +29,8 @@ pub const LOG_FILE: &str = "qemu.log";
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(120);
 /// How long a monitor may take to greet when we reconnect.
 const GREETING_PATIENCE: Duration = Duration::from_secs(5);
+/// The same, for somebody who only looks and can wait.
+const LOOKING_PATIENCE: Duration = Duration::from_secs(30);
 /// How long QEMU may take to say whether the guest runs. It knows without looking, so one that
 /// takes longer is stuck, and whoever asks must not be held up with it.
 const STATUS_PATIENCE: Duration = Duration::from_secs(10);
@@ -184,20 +186,23 @@ impl Process {
 
     /// Finds the process that runs the machine `uuid` with its files in `run_dir`.
     pub async fn reconnect(run_dir: &Path, uuid: Uuid) -> Result<Process, ProcessError> {
-        Process::find(run_dir, uuid, SOCKET_NAMES).await
+        let sockets = SOCKET_NAMES.map(|name| (name, GREETING_PATIENCE));
+        Process::find(run_dir, uuid, sockets).await
     }
 
     /// Finds it like [`Process::reconnect`], for somebody who only looks: by the spare monitor
-    /// first, because whoever looks after the machine has the other one.
+    /// first, because whoever looks after the machine has the other one. That one may be taken, too,
+    /// for as long as memory is on its way to the guest.
     pub async fn look(run_dir: &Path, uuid: Uuid) -> Result<Process, ProcessError> {
         let [ours, spare] = SOCKET_NAMES;
-        Process::find(run_dir, uuid, [spare, ours]).await
+        let sockets = [(spare, LOOKING_PATIENCE), (ours, GREETING_PATIENCE)];
+        Process::find(run_dir, uuid, sockets).await
     }
 
     async fn find(
         run_dir: &Path,
         uuid: Uuid,
-        sockets: [&str; 2],
+        sockets: [(&str, Duration); 2],
     ) -> Result<Process, ProcessError> {
         let known = Identity::read(run_dir);
         if known.is_some_and(|identity| !identity.is_alive()) {
@@ -454,10 +459,10 @@ pub(crate) fn lacking(command: &str, lacking: &'static str) -> QmpError {
 }
 
 /// Tries the monitors in turn: one may be held by somebody else.
-async fn connect(run_dir: &Path, sockets: [&str; 2]) -> Result<Qmp, QmpError> {
+async fn connect(run_dir: &Path, sockets: [(&str, Duration); 2]) -> Result<Qmp, QmpError> {
     let mut first_error = None;
-    for name in sockets {
-        match Qmp::connect(&run_dir.join(name), GREETING_PATIENCE).await {
+    for (name, patience) in sockets {
+        match Qmp::connect(&run_dir.join(name), patience).await {
             Ok(qmp) => return Ok(qmp),
             Err(error) => {
                 first_error.get_or_insert(error);

@@ -195,6 +195,10 @@ pub struct Serve {
     /// are not hashed [default: 256]
     #[arg(long, value_name = "MIB")]
     pub hash_rate: Option<u64>,
+    /// Whether memory images are compressed, in the background, after they were taken: off or zstd
+    /// [default: off]
+    #[arg(long, value_name = "off|zstd")]
+    pub memory_compression: Option<String>,
     /// Settings file (TOML; the same names as the options); options given here win
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -155,6 +155,7 @@ struct Owner {
     waiting: Option<JobHandle>,
     /// A chain of memory images that is being made shorter.
     shortening: Option<shorten::Shortening>,
+    compressed: shorten::Compressed,
     /// That failed: it is not begun again before something else was done.
     images_left: bool,
     /// Merges failed, or were cancelled: they are not begun again before something else was done.
@@ -175,6 +176,7 @@ pub(crate) fn spawn(work: Work) -> (mpsc::Sender<Message>, JoinHandle<()>) {
         aside_ended: Arc::default(),
         waiting: None,
         shortening: None,
+        compressed: Default::default(),
         images_left: false,
         left: false,
     };
@@ -191,7 +193,7 @@ enum Next {
     /// A job that ran beside has ended: merges need not wait for it any more.
     AsideEnded,
     /// A shorter memory image is written.
-    Shorter(Result<(), qemu::memory_image::ImageError>),
+    Shorter(Result<shorten::Written, qemu::memory_image::ImageError>),
 }
 
 impl Owner {
@@ -537,21 +539,30 @@ impl Owner {
         if let Some(shortening) = &self.shortening {
             shortening.pause(self.work.is_none());
         } else if let Some(work) = self.work.as_ref().filter(|w| !w.gone && !self.images_left) {
-            self.shortening = shorten::begin(&work.record);
+            let compression = self.host.memory_compression;
+            self.shortening = shorten::begin(&work.record, compression, &self.compressed);
         }
     }
 
-    async fn replace_image(&mut self, written: Result<(), qemu::memory_image::ImageError>) {
+    async fn replace_image(
+        &mut self,
+        written: Result<shorten::Written, qemu::memory_image::ImageError>,
+    ) {
         let (Some(shortening), Some(work)) = (self.shortening.take(), &mut self.work) else {
             return;
         };
         let replaced = match written {
-            Ok(()) => shortening.switch(work).await.map_err(|e| e.to_string()),
+            Ok(shorten::Written::Nothing) => Ok(true),
+            Ok(shorten::Written::New) => shortening.switch(work).await.map_err(|e| e.to_string()),
             Err(cause) => Err(cause.to_string()),
         };
-        if let Err(cause) = replaced {
-            tracing::warn!(%cause, machine = %self.id, "a chain of memory images is left as it is");
-            self.images_left = true;
+        match replaced {
+            Ok(true) => shortening.note(&mut self.compressed),
+            Ok(false) => {}
+            Err(cause) => {
+                tracing::warn!(%cause, machine = %self.id, "a memory image is left as it is");
+                self.images_left = true;
+            }
         }
     }
 

@@ -1,8 +1,9 @@
-//! Keeping chains of memory images short, in the background.
+//! Keeping chains of memory images short, and the images small, in the background.
 //!
 //! An image that no snapshot needs for itself, and that only one other stands on, is taken into that
-//! one; an image that stands on too many others gets their pages. The long part, writing the new
-//! file beside the old one, needs the machine for nothing: images never change. It is slow on
+//! one; an image that stands on too many others gets their pages; and if the service is to compress
+//! images, those that are not compressed yet are (not while they are taken: the guest would wait for
+//! it). The long part, writing the new file beside the old one, needs the machine for nothing: images never change. It is slow on
 //! purpose and waits while an operation runs. Then the file takes the old one's name, which is short,
 //! and done by the owner when nothing else is. Whoever has the old file open reads on in it.
 
@@ -15,8 +16,8 @@ use crate::files;
 use crate::ids::{ImageId, JobId};
 use crate::model::Snapshot;
 use crate::saga::{Plan, ShortenPlan, SweepPlan};
-use qemu::memory_image::{self, ImageError, MemoryImage};
-use std::collections::BTreeMap;
+use qemu::memory_image::{self, Compression, ImageError, MemoryImage};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,16 +41,32 @@ enum Wanted {
     TakeIn(ImageId),
     /// The image takes in enough to stand on few.
     Flatten(ImageId),
+    /// The image stands on what it stands on, and is compressed.
+    Compress(ImageId),
 }
+
+/// Which images need not be compressed.
+#[derive(Default)]
+pub(super) struct Compressed(BTreeSet<ImageId>);
 
 /// A file that is being written.
 pub(super) struct Shortening {
     image: ImageId,
+    compresses: bool,
     /// What the image stood on when this began.
     chain: Vec<ImageId>,
     flat: PathBuf,
     control: Arc<Control>,
-    task: JoinHandle<Result<(), ImageError>>,
+    task: JoinHandle<Result<Written, ImageError>>,
+}
+
+/// What a file that is written is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// To replace the old one.
+    New,
+    /// There is none: the old one is as it should be.
+    Nothing,
 }
 
 #[derive(Default)]
@@ -77,7 +94,7 @@ impl Drop for Shortening {
     }
 }
 
-fn next(record: &Record) -> Option<Wanted> {
+fn next(record: &Record, compressed: Option<&Compressed>) -> Option<Wanted> {
     let named = record.named_images();
     let unnamed = record.images.keys().filter(|id| !named.contains(id));
     for lower in unnamed {
@@ -90,15 +107,23 @@ fn next(record: &Record) -> Option<Wanted> {
     // The one that is deep by the least: those on it become shallower with it.
     let depth = |id: &ImageId| record.image_chain(*id).len();
     let deep = record.images.keys().filter(|id| depth(id) > DEEPEST);
-    deep.min_by_key(|id| depth(id))
-        .copied()
-        .map(Wanted::Flatten)
+    if let Some(id) = deep.min_by_key(|id| depth(id)) {
+        return Some(Wanted::Flatten(*id));
+    }
+    let Compressed(those) = compressed?;
+    let found = record.images.keys().find(|id| !those.contains(id));
+    found.copied().map(Wanted::Compress)
 }
 
 /// Begins, if there is something to do.
-pub(super) fn begin(record: &Record) -> Option<Shortening> {
-    let wanted = next(record)?;
-    let (Wanted::TakeIn(id) | Wanted::Flatten(id)) = wanted;
+pub(super) fn begin(
+    record: &Record,
+    compression: Compression,
+    compressed: &Compressed,
+) -> Option<Shortening> {
+    let compresses = compression == Compression::Zstd;
+    let wanted = next(record, compresses.then_some(compressed))?;
+    let (Wanted::TakeIn(id) | Wanted::Flatten(id) | Wanted::Compress(id)) = wanted;
     let image = record.images.get(&id)?.clone();
     let chain = record.image_chain(id).iter().map(|i| i.id).collect();
     let paths = record.image_paths();
@@ -107,11 +132,13 @@ pub(super) fn begin(record: &Record) -> Option<Shortening> {
     flat.push(files::FLAT);
     let flat = PathBuf::from(flat);
     let (for_task, file) = (control.clone(), flat.clone());
-    tracing::info!(path = %image.path.display(), ?wanted, "a chain of memory images is made shorter");
-    let task =
-        tokio::task::spawn_blocking(move || write(&image.path, &paths, wanted, &file, &for_task));
+    tracing::debug!(path = %image.path.display(), ?wanted, "a memory image is written anew");
+    let task = tokio::task::spawn_blocking(move || {
+        write(&image.path, &paths, (wanted, compression), &file, &for_task)
+    });
     Some(Shortening {
         image: id,
+        compresses,
         chain,
         flat,
         control,
@@ -123,16 +150,20 @@ pub(super) fn begin(record: &Record) -> Option<Shortening> {
 fn write(
     path: &Path,
     paths: &BTreeMap<memory_image::ImageId, PathBuf>,
-    wanted: Wanted,
+    (wanted, compression): (Wanted, Compression),
     flat: &Path,
     control: &Control,
-) -> Result<(), ImageError> {
+) -> Result<Written, ImageError> {
     let image = MemoryImage::open(path, &|id| paths.get(&id).cloned())?;
     let root = image.depth().checked_sub(1).filter(|root| *root > 1);
     let onto = match wanted {
         Wanted::TakeIn(_) => Some(2).filter(|two| *two < image.depth()),
         // On the last one, if that saves at least half.
         Wanted::Flatten(_) => root.filter(|_| image.length_on(root) <= image.length_on(None) / 2),
+        Wanted::Compress(_) if image.header().compression == compression => {
+            return Ok(Written::Nothing);
+        }
+        Wanted::Compress(_) => Some(1).filter(|one| *one < image.depth()),
     };
     let needed = image.length_on(onto).saturating_add(SLACK);
     if files::free_space(flat).unwrap_or(0) < needed {
@@ -143,7 +174,13 @@ fn write(
             cause: std::io::ErrorKind::StorageFull.into(),
         });
     }
-    image.write_flat(onto, flat, &mut |_, _| control.breathe())
+    // What is compressed stays so, whatever the service is to do with new ones.
+    let compression = match image.header().compression {
+        Compression::None => compression,
+        other => other,
+    };
+    image.write_flat(onto, compression, flat, &mut |_, _| control.breathe())?;
+    Ok(Written::New)
 }
 
 impl Shortening {
@@ -153,23 +190,31 @@ impl Shortening {
     }
 
     /// Waits until the file is written.
-    pub async fn written(&mut self) -> Result<(), ImageError> {
+    pub async fn written(&mut self) -> Result<Written, ImageError> {
         match (&mut self.task).await {
             Ok(result) => result,
             Err(_) => Err(ImageError::Cancelled),
         }
     }
 
-    /// Puts the new file in the place of the old one.
-    pub async fn switch(&self, work: &mut Work) -> Result<(), Error> {
+    /// Notes that the image is compressed, if this has seen to that.
+    pub fn note(&self, compressed: &mut Compressed) {
+        if self.compresses {
+            compressed.0.insert(self.image);
+        }
+    }
+
+    /// Puts the new file in the place of the old one. Answers whether it did: what it was made of may
+    /// have changed meanwhile.
+    pub async fn switch(&self, work: &mut Work) -> Result<bool, Error> {
         let host = work.host.clone();
         let _whole = host.images.read().await;
         let chain = work.record.image_chain(self.image);
         let same = chain.iter().map(|i| i.id).eq(self.chain.iter().copied());
         let Some(image) = chain.first().filter(|_| same) else {
-            // What it was made of has changed meanwhile.
             let flat = self.flat.clone();
-            return blocking(move || files::delete(&flat)).await;
+            blocking(move || files::delete(&flat)).await?;
+            return Ok(false);
         };
         let (path, flat) = (image.path.clone(), self.flat.clone());
         let saga = JobId::new();
@@ -187,7 +232,7 @@ impl Shortening {
             tracing::error!(%cause, "the end of a change of images could not be recorded");
             work.overdue.extend(ended);
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -228,7 +273,7 @@ pub(crate) async fn settle(work: &mut Work, saga: JobId, id: ImageId) -> Result<
 pub(super) async fn written(
     shortening: &mut Option<Shortening>,
     idle: bool,
-) -> Result<(), ImageError> {
+) -> Result<Written, ImageError> {
     match shortening {
         Some(shortening) if idle => shortening.written().await,
         _ => std::future::pending().await,

@@ -2,10 +2,11 @@
 
 use crate::crashes::{close, die, reopen};
 use crate::site::*;
-use crate::snapshots::fill_memory_up_to;
+use crate::snapshots::{fill_memory_up_to, fill_memory_with};
 use machines::model::State;
 use machines::request::StateRequest as Ask;
 use machines::{MachineId, Machines, SnapshotId};
+use qemu::memory_image::Compression;
 use std::path::PathBuf;
 
 /// The memory images of a machine, and the bytes that they take.
@@ -89,6 +90,47 @@ async fn a_history_of_an_idle_guest_takes_little_more_than_one_image() {
     bring(&machines, id, Ask::Save).await;
     bring(&machines, id, Ask::Run).await;
     site.counts_on("history").await;
+    sound(&machines).await;
+}
+
+#[tokio::test]
+async fn images_are_compressed_in_the_background_and_run_as_before() {
+    let site = Site::new();
+    let config = machines::Config {
+        memory_compression: Compression::Zstd,
+        ..site.config()
+    };
+    let machines = Machines::open(config).await.unwrap();
+    let id = site.counter(&machines, "small").await;
+    let resources = vec![memory(1024)];
+    machines
+        .modify_resources(&actor(), id, resources)
+        .await
+        .unwrap();
+    bring(&machines, id, Ask::Run).await;
+    site.counts_beyond("small", 3).await;
+    let text: Vec<u8> = (0..1u32 << 18).flat_map(u32::to_le_bytes).collect();
+    fill_memory_with(&site, id, 80, &text).await;
+    let first = snapshot(&machines, id).await;
+    site.counts_on("small").await;
+    let second = snapshot(&machines, id).await;
+    eventually("images are small", || async {
+        let bytes = stored(&machines, id);
+        (bytes[0] < 48 << 20 && bytes[1] < 400 << 10).then_some(())
+    })
+    .await;
+    eventually("all are as the catalog says", || async {
+        machines.check().await.unwrap().is_empty().then_some(())
+    })
+    .await;
+    for taken in [first, second] {
+        comes_back(&site, &machines, id, taken, "small").await;
+    }
+    // The next stands on a compressed one; a saved state is compressed, too.
+    snapshot(&machines, id).await;
+    bring(&machines, id, Ask::Save).await;
+    bring(&machines, id, Ask::Run).await;
+    site.counts_on("small").await;
     sound(&machines).await;
 }
 

@@ -322,6 +322,19 @@ pub async fn fill_memory(site: &Site, id: MachineId) {
 
 /// The same, up to this address in MiB.
 pub async fn fill_memory_up_to(site: &Site, id: MachineId, end: u64) {
+    let mut noise = vec![0u8; 1 << 20];
+    let mut state = 1u64;
+    for chunk in noise.chunks_mut(8) {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        chunk.copy_from_slice(&state.to_le_bytes());
+    }
+    fill_memory_with(site, id, end, &noise).await;
+}
+
+/// The same, with this MiB over and over.
+pub async fn fill_memory_with(site: &Site, id: MachineId, end: u64, mib: &[u8]) {
     // The guest counts below 1 MiB; the rest of its memory is ours.
     let process = site.process(id).await;
     let devices = std::fs::read(format!("/proc/{}/maps", process.pid())).unwrap();
@@ -341,17 +354,9 @@ pub async fn fill_memory_up_to(site: &Site, id: MachineId, end: u64) {
         .write(true)
         .open(format!("/proc/{}/mem", process.pid()))
         .unwrap();
-    let mut noise = vec![0u8; 1 << 20];
-    let mut state = 1u64;
-    for chunk in noise.chunks_mut(8) {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        chunk.copy_from_slice(&state.to_le_bytes());
-    }
     for at in 16..end {
         use std::os::unix::fs::FileExt;
-        memory.write_all_at(&noise, largest.1 + (at << 20)).unwrap();
+        memory.write_all_at(mib, largest.1 + (at << 20)).unwrap();
     }
 }
 

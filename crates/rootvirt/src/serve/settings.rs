@@ -4,6 +4,7 @@ use crate::cli::{Global, Serve};
 use crate::failure::Failure;
 use machines::integrity::Depth;
 use qemu::memory_backing::PoolLimit;
+use qemu::memory_image::Compression;
 use serde::Deserialize;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ struct File {
     huge_pages_limit: Option<TextOrNumber>,
     verify_before_apply: Option<String>,
     hash_rate: Option<u64>,
+    memory_compression: Option<String>,
 }
 
 /// A number, with or without quotation marks, or a word.
@@ -79,6 +81,8 @@ pub struct Settings {
     pub verify_before_apply: Depth,
     /// How fast frozen layers are read to hash them, in MiB a second; 0: they are not.
     pub hash_rate_mib: u64,
+    /// How memory images are stored in the long run.
+    pub memory_compression: Compression,
 }
 
 impl Settings {
@@ -140,6 +144,11 @@ impl Settings {
             .map_or(Ok(Depth::default()), |text| text.parse())
             .map_err(|error| Failure::usage(format!("--verify-before-apply: {error}")))?;
         let hash_rate_mib = options.hash_rate.or(file.hash_rate).unwrap_or(256);
+        let memory_compression = options.memory_compression.as_ref();
+        let memory_compression = memory_compression
+            .or(file.memory_compression.as_ref())
+            .map_or(Ok(Compression::None), |text| text.parse())
+            .map_err(|error| Failure::usage(format!("--memory-compression: {error}")))?;
         let data_dir = std::path::absolute(&global.data_dir).map_err(|error| {
             Failure::usage(format!("--data-dir {}: {error}", global.data_dir.display()))
         })?;
@@ -156,6 +165,7 @@ impl Settings {
             huge_pages_limit,
             verify_before_apply,
             hash_rate_mib,
+            memory_compression,
         })
     }
 }
