@@ -199,7 +199,11 @@ impl Broker {
         Ok(Some(found))
     }
 
-    fn row<'a>(&'a self, space: &'a ServedNamespace, instance: &'a Instance) -> InstanceRow<'a> {
+    pub(crate) fn row<'a>(
+        &'a self,
+        space: &'a ServedNamespace,
+        instance: &'a Instance,
+    ) -> InstanceRow<'a> {
         InstanceRow {
             instance,
             server: self.host_name(),

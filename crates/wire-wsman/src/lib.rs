@@ -30,7 +30,7 @@ mod resource;
 mod server;
 pub mod soap;
 
-pub use operations::Product;
 pub use operations::enumerations::Limits as EnumerationLimits;
+pub use operations::{Product, filter};
 pub use server::encryption;
 pub use server::{Negotiate, Roles, Server, ServerConfig};

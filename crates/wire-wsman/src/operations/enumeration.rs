@@ -2,7 +2,7 @@
 //! clients pull with the address of another class than they enumerated.
 
 use super::Call;
-use super::enumerations::{Enumeration, Mode, Rest};
+use super::enumerations::{Enumeration, Mode};
 use super::filter::{Polymorphism, read_filter};
 use crate::instance::{Form, write_instance};
 use crate::soap::duration::{format_duration, parse_expiry};
@@ -11,7 +11,7 @@ use crate::soap::reply::Reply;
 use crate::soap::uri;
 use crate::soap::writer::Writer;
 use crate::soap::xml::Element;
-use cim::{CimStatus, Instance};
+use cim::{Instance, Name};
 
 /// Objects that one answer may hold, whatever the client asks for.
 const MOST_ITEMS: usize = 32_000;
@@ -32,19 +32,16 @@ pub(super) fn enumerate(call: &Call) -> Result<Reply, Fault> {
             asked.min(call.operations.enumerations.limits().longest_lifetime)
         }
     };
-    let shown_as = match polymorphism {
-        Polymorphism::Exclude => resource.class.clone(),
-        _ => None,
-    };
-    let found = call.find(&resource, filter, mode, polymorphism)?;
-    let total = found.rest.len();
+    let rest = call.find(&resource, filter)?;
+    let total = rest.len();
+    let class = resource.class.as_ref();
+    let subclasses = class.map(|it| (it.clone(), polymorphism));
     let mut enumeration = Enumeration {
-        namespace: found.namespace,
         family: resource.family,
         mode,
-        shown_as,
+        subclasses,
         without_nil: call.without_nil(),
-        rest: found.rest,
+        rest,
         pending: None,
         lifetime,
     };
@@ -155,53 +152,60 @@ impl Call {
             items.push_str(&item);
             count += 1;
         }
+        // Looked at now, so that the last item is known for the last.
+        if enumeration.pending.is_none() {
+            enumeration.pending = self.next_item(enumeration)?;
+        }
         Ok(items)
     }
 
-    /// The next item, as XML. An object that has gone since it was found is passed over.
+    /// The next item, as XML.
     fn next_item(&self, enumeration: &mut Enumeration) -> Result<Option<String>, Fault> {
-        loop {
-            let instance = match &mut enumeration.rest {
-                Rest::Instances(rest) => match rest.next() {
-                    Some(instance) => instance,
-                    None => return Ok(None),
-                },
-                Rest::Paths(rest) => {
-                    let Some(path) = rest.next() else {
-                        return Ok(None);
-                    };
-                    if enumeration.mode == Mode::References {
-                        let mut w = Writer::default();
-                        w.open("a:EndpointReference");
-                        enumeration.family.reference(&path).write(&mut w);
-                        return Ok(Some(w.finish()));
-                    }
-                    let namespace = &enumeration.namespace;
-                    let got = self
-                        .broker()
-                        .get_instance(&self.context, namespace, &path, None);
-                    match got {
-                        Ok(instance) => instance,
-                        Err(error) if error.status == CimStatus::NotFound => continue,
-                        Err(error) => return Err(error.into()),
-                    }
+        let exact = match &enumeration.subclasses {
+            Some((class, Polymorphism::None)) => Some(class.clone()),
+            _ => None,
+        };
+        let wanted = |class: &Name| exact.as_ref().is_none_or(|it| it == class);
+        if enumeration.mode == Mode::References {
+            while let Some(path) = self
+                .broker()
+                .next_path(&self.context, &mut enumeration.rest)?
+            {
+                if wanted(&path.class) {
+                    let mut w = Writer::default();
+                    w.open("a:EndpointReference");
+                    enumeration.family.reference(&path).write(&mut w);
+                    return Ok(Some(w.finish()));
                 }
-            };
-            return self.item(enumeration, instance).map(Some);
+            }
+            return Ok(None);
         }
+        while let Some(instance) = self
+            .broker()
+            .next_object(&self.context, &mut enumeration.rest)?
+        {
+            if wanted(&instance.class) {
+                return self.item(enumeration, instance).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     fn item(&self, enumeration: &Enumeration, mut instance: Instance) -> Result<String, Fault> {
-        if let Some(class) = &enumeration.shown_as {
-            let schema = self.broker().schema(&enumeration.namespace)?;
-            if let Some(class) = schema.class(class) {
-                instance
-                    .properties
-                    .retain(|it| class.property(it.name.as_str()).is_some());
+        let shown_as = match &enumeration.subclasses {
+            Some((class, Polymorphism::Exclude)) => {
+                let schema = self.broker().schema(enumeration.rest.namespace())?;
+                schema.class(class)
             }
+            _ => None,
+        };
+        if let Some(class) = shown_as {
+            instance
+                .properties
+                .retain(|it| class.property(it.name.as_str()).is_some());
         }
         let form = Form {
-            class: enumeration.shown_as.as_ref(),
+            class: shown_as.map(|it| &it.name),
             without_nil: enumeration.without_nil,
         };
         let mut w = Writer::default();
@@ -209,10 +213,8 @@ impl Call {
         if both {
             w.open("w:Item");
         }
-        if enumeration.mode != Mode::References {
-            write_instance(&mut w, &instance, &enumeration.family, form);
-        }
-        if enumeration.mode != Mode::Objects {
+        write_instance(&mut w, &instance, &enumeration.family, form);
+        if both {
             let path = instance.path.as_ref().ok_or_else(|| {
                 Fault::unsupported(
                     "EnumerationMode",

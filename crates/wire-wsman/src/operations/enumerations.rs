@@ -2,12 +2,14 @@
 //! alone, ended when nobody pulls for a while.
 //!
 //! An enumeration that is being pulled from is taken out; a second pull of it at the same time finds
-//! none. What waits is paths where it can be, so that an enumeration of ten thousand objects costs
-//! their names, not the objects.
+//! none. What waits is the broker's scan, so that an enumeration of ten thousand objects costs their
+//! names, not the objects.
 
+use super::filter::Polymorphism;
 use crate::resource::Family;
 use crate::soap::fault::Fault;
-use cim::{Instance, Name, Namespace, ObjectPath};
+use cim::Name;
+use cim_broker::scan::Scan;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -52,54 +54,20 @@ pub enum Mode {
     Both,
 }
 
-/// What is left to pull.
-#[derive(Debug)]
-pub enum Rest {
-    /// Objects.
-    Instances(std::vec::IntoIter<Instance>),
-    /// Names of objects, which are fetched when they are pulled.
-    Paths(std::vec::IntoIter<ObjectPath>),
-}
-
-impl Rest {
-    /// How many objects there are.
-    pub fn len(&self) -> usize {
-        match self {
-            Rest::Instances(rest) => rest.len(),
-            Rest::Paths(rest) => rest.len(),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Rest::Instances(rest) => {
-                let all = rest.as_slice().iter();
-                all.map(cim_broker::enumeration::size_of_instance).sum()
-            }
-            Rest::Paths(rest) => {
-                let all = rest.as_slice().iter();
-                all.map(cim_broker::enumeration::size_of_path).sum()
-            }
-        }
-    }
-}
-
 /// An enumeration.
 #[derive(Debug)]
 pub struct Enumeration {
-    /// The namespace of the objects.
-    pub namespace: Namespace,
     /// How addresses are made.
     pub family: Family,
     /// What the items are.
     pub mode: Mode,
-    /// The class that objects are shown as, with its properties alone.
-    pub shown_as: Option<Name>,
+    /// The class that was asked for, and what its subclasses mean.
+    pub subclasses: Option<(Name, Polymorphism)>,
     /// Whether null properties are left out.
     pub without_nil: bool,
     /// What is left.
-    pub rest: Rest,
-    /// An item that did not fit into the last answer.
+    pub rest: Scan,
+    /// The next item, which did not go into the last answer.
     pub pending: Option<String>,
     /// How long it waits for the next pull.
     pub lifetime: Duration,
@@ -108,7 +76,7 @@ pub struct Enumeration {
 impl Enumeration {
     /// Whether all has been pulled.
     pub fn is_over(&self) -> bool {
-        self.pending.is_none() && self.rest.len() == 0
+        self.pending.is_none() && self.rest.is_empty()
     }
 }
 

@@ -2,24 +2,20 @@
 //! operation of the broker.
 
 use super::Call;
-use super::enumerations::{Mode, Rest};
 use crate::reference::{Selector, SelectorValue, read_reference, read_selectors};
 use crate::resource::{Resource, path_of};
 use crate::soap::fault::Fault;
 use crate::soap::uri;
 use crate::soap::xml::Element;
-use cim::wql::{Projection, Query};
-use cim::{Instance, Name, Namespace, ObjectPath};
-use cim_broker::{AssociatorFilter, QueryResult, ReferenceFilter};
+use cim::{CimError, CimStatus, Name, ObjectPath};
+use cim_broker::scan::Scan;
+use cim_broker::{AssociatorFilter, ReferenceFilter};
 
 const WQL: &str = "http://schemas.microsoft.com/wbem/wsman/1/WQL";
 const SELECTORS: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/SelectorFilter";
 const ASSOCIATIONS: &str = "http://schemas.dmtf.org/wbem/wsman/1/cimbinding/associationFilter";
 const CQL: &str = "http://schemas.dmtf.org/wbem/cql/1/dsp0202.pdf";
 const XPATH: &str = "http://www.w3.org/TR/1999/REC-xpath-19991116";
-
-/// Answers with more objects than this wait as paths.
-const HELD_AS_THEY_ARE: usize = 256;
 
 /// What a filter selects.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,7 +107,7 @@ fn association(filter: &Element) -> Result<AssociationFilter, Fault> {
 
 /// What subclasses mean to an enumeration (DSP0227 section 11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Polymorphism {
+pub enum Polymorphism {
     /// Their instances come whole.
     Include,
     /// Their instances come as ones of the class.
@@ -120,183 +116,67 @@ pub(super) enum Polymorphism {
     None,
 }
 
-/// What is enumerated, and where.
-pub(super) struct Found {
-    pub(super) namespace: Namespace,
-    pub(super) rest: Rest,
-}
-
 impl Call {
     /// Finds what is enumerated.
-    pub(super) fn find(
-        &self,
-        resource: &Resource,
-        filter: Filter,
-        mode: Mode,
-        polymorphism: Polymorphism,
-    ) -> Result<Found, Fault> {
-        let namespace = resource.namespace.clone();
-        let exact = match polymorphism {
-            Polymorphism::None => resource.class.clone(),
-            _ => None,
+    pub(super) fn find(&self, resource: &Resource, filter: Filter) -> Result<Scan, Fault> {
+        let (broker, context, namespace) = (self.broker(), &self.context, &resource.namespace);
+        let query = |language: &str, query: &str| {
+            let scan = broker.scan_query(context, namespace, language, query);
+            scan.map_err(wrong_query)
         };
-        let first = resource.class.clone();
         match filter {
-            Filter::None => self.whole_class(resource, exact),
-            Filter::Query(language, query) => {
-                let asked = self.query(&namespace, language, &query, mode)?;
-                Ok(Found {
-                    namespace,
-                    rest: asked,
-                })
+            Filter::None => {
+                let class = resource.declared(broker)?;
+                Ok(broker.scan_class(context, namespace, &class.name)?)
             }
+            Filter::Query(language, text) => query(language, &text),
             Filter::Selectors(selectors) => {
-                let class = &resource.declared(self.broker())?.name;
-                let query = selection(class, &selectors)?;
-                let rest = self.query(&namespace, "WQL", &query, mode)?;
-                Ok(Found { namespace, rest })
+                let class = &resource.declared(broker)?.name;
+                query("WQL", &selection(class, &selectors)?)
             }
-            Filter::Association(filter) => {
-                let rest = self.associated(&namespace, *filter, mode, first)?;
-                Ok(Found { namespace, rest })
-            }
+            Filter::Association(filter) => self.associated(resource, *filter),
         }
     }
 
-    fn whole_class(&self, resource: &Resource, exact: Option<Name>) -> Result<Found, Fault> {
-        let namespace = resource.namespace.clone();
-        let class = resource.declared(self.broker())?;
-        // A link is not found by its path without a search: links wait as they are.
-        if class.is_association() {
-            let all = self.broker().enumerate_instances(
-                &self.context,
-                &namespace,
-                &class.name,
-                true,
-                None,
-            )?;
-            let rest = Rest::Instances(all.into_iter());
-            return Ok(Found { namespace, rest });
-        }
-        let paths =
-            self.broker()
-                .enumerate_instance_names(&self.context, &namespace, &class.name)?;
-        let mut paths = paths;
-        if let Some(exact) = exact {
-            paths.retain(|it| it.class == exact);
-        }
-        // Some clients stop at the first object of another class than the one they asked for.
-        paths.sort_by_key(|it| it.class != class.name);
-        let rest = Rest::Paths(paths.into_iter());
-        Ok(Found { namespace, rest })
-    }
-
-    fn query(
-        &self,
-        namespace: &Namespace,
-        language: &str,
-        query: &str,
-        mode: Mode,
-    ) -> Result<Rest, Fault> {
-        let failed = |error: cim::CimError| {
-            let known = matches!(
-                error.status,
-                cim::CimStatus::InvalidQuery | cim::CimStatus::QueryLanguageNotSupported
-            );
-            // What a query names and there is not makes the filter wrong, not the address.
-            let unknown = error.status == cim::CimStatus::InvalidClass;
-            let fault = Fault::from(error.clone());
-            match unknown && !known {
-                true => Fault {
-                    error: Some(error.status),
-                    ..Fault::filter(error.message)
-                },
-                false => fault,
-            }
-        };
-        let select = match Query::parse_in(language, query) {
-            Ok(Query::Select(select)) => Some(select),
-            _ => None,
-        };
-        let everything = select
-            .as_ref()
-            .is_some_and(|it| it.projection == Projection::All);
-        if let Some(select) = &select
-            && everything
-            && select.filter.is_none()
-            && let Some(class) = self.broker().schema(namespace)?.class(&select.class)
-            && !class.is_association()
-        {
-            let names =
-                self.broker()
-                    .enumerate_instance_names(&self.context, namespace, &select.class);
-            let mut paths = names.map_err(failed)?;
-            paths.sort_by_key(|it| it.class != select.class);
-            return Ok(Rest::Paths(paths.into_iter()));
-        }
-        let found = self
-            .broker()
-            .query(&self.context, namespace, language, query)
-            .map_err(failed)?;
-        let QueryResult::Instances(mut instances) = found else {
-            return Err(Fault::filter(
-                "The query selects classes; instances are enumerated here.",
-            ));
-        };
-        if let Some(select) = &select {
-            instances.sort_by_key(|it| it.class != select.class);
-        }
-        Ok(self.waiting(instances, mode, everything || select.is_none()))
-    }
-
-    fn associated(
-        &self,
-        namespace: &Namespace,
-        filter: AssociationFilter,
-        mode: Mode,
-        first: Option<Name>,
-    ) -> Result<Rest, Fault> {
-        let space = filter.source.namespace.clone();
-        let space = space.unwrap_or_else(|| namespace.clone());
+    fn associated(&self, resource: &Resource, filter: AssociationFilter) -> Result<Scan, Fault> {
+        let (broker, context) = (self.broker(), &self.context);
+        let namespace = filter.source.namespace.as_ref();
+        let namespace = namespace.unwrap_or(&resource.namespace);
         let properties = (!filter.properties.is_empty()).then_some(filter.properties.as_slice());
+        let first = filter.result_class.clone().or(resource.class.clone());
         let mut found = if filter.links {
             let wanted = ReferenceFilter {
-                result_class: filter
-                    .result_class
-                    .clone()
-                    .or(filter.association_class.clone()),
-                role: filter.role.clone(),
+                result_class: filter.result_class.or(filter.association_class),
+                role: filter.role,
                 required_qualifier: None,
             };
-            self.broker()
-                .references(&self.context, &space, &filter.source, &wanted, properties)?
+            broker.references(context, namespace, &filter.source, &wanted, properties)?
         } else {
             let wanted = AssociatorFilter {
-                assoc_class: filter.association_class.clone(),
-                result_class: filter.result_class.clone(),
-                role: filter.role.clone(),
-                result_role: filter.result_role.clone(),
+                assoc_class: filter.association_class,
+                result_class: filter.result_class,
+                role: filter.role,
+                result_role: filter.result_role,
                 ..AssociatorFilter::default()
             };
-            self.broker()
-                .associators(&self.context, &space, &filter.source, &wanted, properties)?
+            broker.associators(context, namespace, &filter.source, &wanted, properties)?
         };
-        if let Some(first) = filter.result_class.clone().or(first) {
+        if let Some(first) = first {
             found.sort_by_key(|it| it.class != first);
         }
-        Ok(self.waiting(found, mode, properties.is_none() && !filter.links))
+        let whole = properties.is_none() && !filter.links;
+        Ok(Scan::of_instances(namespace, found, whole))
     }
+}
 
-    /// What is kept of an answer until it is pulled. Objects that can be fetched again by their paths
-    /// need not wait themselves.
-    fn waiting(&self, instances: Vec<Instance>, mode: Mode, can_be_fetched: bool) -> Rest {
-        let many = instances.len() > HELD_AS_THEY_ARE;
-        let named = instances.iter().all(|it| it.path.is_some());
-        if named && (mode == Mode::References || (many && can_be_fetched)) {
-            let paths: Vec<ObjectPath> = instances.into_iter().filter_map(|it| it.path).collect();
-            return Rest::Paths(paths.into_iter());
-        }
-        Rest::Instances(instances.into_iter())
+/// What a query names and there is not makes the filter wrong, not the address.
+fn wrong_query(error: CimError) -> Fault {
+    match error.status {
+        CimStatus::InvalidClass => Fault {
+            error: Some(error.status),
+            ..Fault::filter(error.message)
+        },
+        _ => error.into(),
     }
 }
 

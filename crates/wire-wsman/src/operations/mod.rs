@@ -12,7 +12,7 @@
 
 mod enumeration;
 pub(crate) mod enumerations;
-mod filter;
+pub mod filter;
 mod invoke;
 mod service;
 mod transfer;

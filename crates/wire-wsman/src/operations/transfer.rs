@@ -3,12 +3,12 @@
 
 use super::{Call, service};
 use crate::instance::{Form, ValueReader, write_instance, write_property};
-use crate::resource::{Resource, unquoted};
+use crate::resource::{Family, Resource, unquoted};
 use crate::soap::fault::Fault;
 use crate::soap::reply::Reply;
 use crate::soap::uri;
 use crate::soap::writer::Writer;
-use cim::{CimStatus, Instance, ObjectPath, Property};
+use cim::{CimStatus, Instance, ObjectPath, Property, Value};
 
 const BY_METHODS: &str = "objects are made, changed and removed by methods. The definition of the \
                           service class that manages them shows which; call it with Invoke.";
@@ -27,22 +27,20 @@ pub(super) fn get(call: &Call) -> Result<Reply, Fault> {
 
 pub(super) fn put(call: &Call) -> Result<Reply, Fault> {
     let resource = call.resource()?;
-    let mut instance = call.instance(&resource)?;
+    let instance = call.instance(&resource)?;
     let body = call.request.body.as_ref();
     let body = body.ok_or_else(|| Fault::representation("The body is empty."))?;
     let schema = call.broker().schema(&resource.namespace)?;
     let reader = ValueReader { schema };
-    let given = match body.is(uri::WSMAN, "XmlFragment") {
-        true => reader.instance(body, Some(&instance.class), 0)?,
-        false => reader.instance(body, Some(&instance.class), 0)?,
-    };
+    // A fragment holds its properties as the whole representation does.
+    let given = reader.instance(body, Some(&instance.class), 0)?;
     for property in given.properties {
         let name = property.name.as_str();
         let Some(current) = instance.property(name) else {
             let reason = format!("The class {} has no property {name}.", instance.class);
             return Err(Fault::representation(reason));
         };
-        if !is_same(current, property.clone()) {
+        if !is_same(current, property.clone(), &resource.family) {
             let reason = format!("Put would change {name}, but {BY_METHODS}");
             return Err(Fault {
                 error: Some(CimStatus::NotSupported),
@@ -50,24 +48,27 @@ pub(super) fn put(call: &Call) -> Result<Reply, Fault> {
             });
         }
     }
-    instance
-        .path
-        .get_or_insert_with(|| ObjectPath::of_class(""));
     call.representation(&resource, &instance)
 }
 
-/// Whether what is put is what is there. Both sides are compared as what is there.
-fn is_same(current: &Property, given: Property) -> bool {
-    if current.value == given.value {
-        return true;
-    }
+/// Whether what is put is what is there: it would be shown the same.
+fn is_same(current: &Property, given: Property, family: &Family) -> bool {
     if let (Some(a), Some(b)) = (current.value.as_reference(), given.value.as_reference()) {
-        return a.class == b.class;
+        return a.names_same_object(b);
     }
-    given
-        .value
-        .coerce(current.ty)
-        .is_ok_and(|value| value == current.value)
+    let Ok(value) = given.value.coerce(current.ty) else {
+        return false;
+    };
+    let shown = |value: Value| {
+        let mut w = Writer::default();
+        let property = Property {
+            value,
+            ..current.clone()
+        };
+        write_property(&mut w, &property, family);
+        w.finish()
+    };
+    value == current.value || shown(value) == shown(current.value.clone())
 }
 
 pub(super) fn create(call: &Call) -> Result<Reply, Fault> {

@@ -1,0 +1,13 @@
+//! The server as clients meet it, over real sockets. The shop is the one of wire-cimxml's tests, so
+//! that both wires show the same objects.
+
+#[path = "../../../wire-cimxml/examples/bookshop/model.rs"]
+mod model;
+
+mod calls;
+mod driver;
+mod enumerations;
+mod faults;
+mod logons;
+mod seeds;
+mod support;
