@@ -70,10 +70,10 @@ impl Apt {
         )?)
     }
 
-    /// Downloads packages and unpacks them into the cache; gives the folder. The packages' versions
+    /// Downloads packages and unpacks them into the cache's folder `name`; gives that folder. The packages' versions
     /// are in its file `versions`. Done once; deleting the cache gets newer versions.
-    pub fn unpack(&self, packages: &[Package]) -> Result<PathBuf, Failure> {
-        let folder = workspace::cache("debian")?;
+    pub fn unpack(&self, name: &str, packages: &[Package]) -> Result<PathBuf, Failure> {
+        let folder = workspace::cache(name)?;
         let wanted = packages
             .iter()
             .map(|package| package.0)

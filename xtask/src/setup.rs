@@ -7,6 +7,7 @@
 
 mod python;
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::apt::Apt;
@@ -27,6 +28,8 @@ pub enum Need {
     Qemu,
     /// Python with the clients that the tests use, in a virtual environment of our own.
     Python,
+    /// `mkfs.ext4` and `debugfs`, which the tests of the guest agent use.
+    Ext4,
     /// Samba's `rpcclient`, a client of remote procedure calls that the tests use.
     Samba,
     /// libvirt, which only the benchmarks compare with.
@@ -38,6 +41,7 @@ impl Need {
         match self {
             Self::Qemu => &["qemu-system-x86", "qemu-utils", "seabios"],
             Self::Python => &["python3", "python3-venv"],
+            Self::Ext4 => &["e2fsprogs"],
             Self::Samba => &["smbclient"],
             Self::Libvirt => &[
                 "libvirt-daemon",
@@ -52,6 +56,9 @@ impl Need {
         match self {
             Self::Qemu => missing_qemu(),
             Self::Python => python::missing(),
+            Self::Ext4 => sbin("mkfs.ext4")
+                .is_none()
+                .then(|| "mkfs.ext4 is not there".to_owned()),
             Self::Samba => {
                 (!is_there("rpcclient")).then(|| "samba's rpcclient is not there".to_owned())
             }
@@ -66,6 +73,7 @@ impl Need {
                 "QEMU 9.0 or newer (qemu-system-x86_64 with SeaBIOS, and qemu-img) on the PATH"
             }
             Self::Python => "Python 3.9 or newer with the modules venv and ensurepip",
+            Self::Ext4 => "e2fsprogs (mkfs.ext4 and debugfs)",
             Self::Samba => "samba's client programs (rpcclient)",
             Self::Libvirt => "libvirt with its QEMU driver (virsh and libvirtd)",
         }
@@ -73,7 +81,7 @@ impl Need {
 }
 
 pub fn run(arguments: &[String]) -> Outcome {
-    let mut needs = vec![Need::Qemu, Need::Python, Need::Samba];
+    let mut needs = vec![Need::Qemu, Need::Python, Need::Samba, Need::Ext4];
     let mut simulate = false;
     for argument in arguments {
         match argument.as_str() {
@@ -155,6 +163,13 @@ fn major_version(text: &str) -> Option<u32> {
 
 fn is_there(program: &str) -> bool {
     process::quiet(Command::new(program).arg("--version")).is_ok()
+}
+
+/// A program for administrators, which need not be on the path of others.
+pub fn sbin(name: &str) -> Option<PathBuf> {
+    let folders = ["/usr/sbin", "/sbin"];
+    let mut programs = folders.iter().map(|folder| Path::new(folder).join(name));
+    programs.find(|program| program.is_file())
 }
 
 fn is_root() -> bool {

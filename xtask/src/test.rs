@@ -6,6 +6,7 @@
 //! | variable | names |
 //! |---|---|
 //! | `ROOTVIRT_TEST_GUEST` | the demo guest's boot disk (raw; never write to it) |
+//! | `ROOTVIRT_TEST_AGENT_DISK` | a disk with QEMU's guest agent for that guest (raw; never write to it) |
 //! | `ROOTVIRT_TEST_KERNEL` | the Linux kernel on that disk |
 //! | `ROOTVIRT_TEST_PYTHON` | a Python interpreter with the clients |
 //! | `ROOTVIRT_TEST_RPCCLIENT` | samba's `rpcclient` |
@@ -36,9 +37,13 @@ pub fn run(arguments: &[String]) -> Outcome {
 
 /// Sets up what tests need; gives the variables by which they find it.
 fn prepare() -> Result<Vec<(&'static str, OsString)>, crate::Failure> {
-    setup::ensure(&[Need::Qemu, Need::Python, Need::Samba])?;
+    setup::ensure(&[Need::Qemu, Need::Python, Need::Samba, Need::Ext4])?;
     Ok(vec![
         ("ROOTVIRT_TEST_GUEST", guest::boot_image()?.into_os_string()),
+        (
+            "ROOTVIRT_TEST_AGENT_DISK",
+            guest::agent_disk()?.into_os_string(),
+        ),
         ("ROOTVIRT_TEST_RPCCLIENT", "rpcclient".into()),
         ("ROOTVIRT_TEST_KERNEL", guest::kernel()?.into_os_string()),
         (

@@ -70,6 +70,12 @@ pub enum Error {
     #[error("The request changes the same resource twice: {0}.")]
     ChangedTwice(String),
 
+    // The guest's agent.
+    #[error("The guest cannot be prepared for a snapshot. {reason}")]
+    NoGuestAgent { reason: String },
+    #[error("The guest's file systems were not brought to rest: {reason}.")]
+    GuestNotQuiesced { reason: String },
+
     // Devices.
     #[error("A {0:?} cannot be added to a virtual machine.")]
     NotAddable(DeviceKind),
@@ -566,6 +572,20 @@ impl Error {
                  records; a snapshot would freeze the wrong ones.",
                 "Turn the machine off and start it again, or restart the service, which compares \
                  the two.",
+            ),
+            Error::NoGuestAgent { .. } => (
+                "NoGuestAgent",
+                "A snapshot of consistency Application needs the QEMU guest agent, which brings the \
+                 guest's file systems to rest; none answers.",
+                "Install and start the agent in the guest (package qemu-guest-agent), or ask for a \
+                 snapshot of consistency Crash.",
+            ),
+            Error::GuestNotQuiesced { .. } => (
+                "GuestNotQuiesced",
+                "A snapshot of consistency Application is taken only when the guest's agent shows \
+                 that file systems were at rest for all of it; everything was undone.",
+                "Look at what the agent logs in the guest and repeat the request, or ask for a \
+                 snapshot of consistency Crash.",
             ),
             Error::TornSnapshot => (
                 "TornSnapshot",

@@ -69,6 +69,7 @@ impl Jobs {
             percent: 0,
             bytes: (0, 0),
             pause: None,
+            at_rest: None,
             cancellable: false,
             owner: actor.user.clone(),
             created: Timestamp::now(),
@@ -246,6 +247,10 @@ impl JobHandle {
 
     pub fn set_pause(&self, pause: Option<Duration>) {
         self.change(|job| job.pause = pause);
+    }
+
+    pub fn set_at_rest(&self, at_rest: Option<Duration>) {
+        self.change(|job| job.at_rest = at_rest);
     }
 
     pub fn set_cancellable(&self, cancellable: bool) {

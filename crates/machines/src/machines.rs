@@ -13,7 +13,7 @@ use crate::integrity::keeper::{self, Keeper};
 use crate::integrity::{Depth, Verification};
 use crate::jobs::Jobs;
 use crate::lock;
-use crate::model::{Health, Job, Machine, Snapshot, State, Timestamp};
+use crate::model::{Consistency, Health, Job, Machine, Snapshot, State, Timestamp};
 use crate::opening;
 use crate::owner::record::Record;
 use crate::owner::work::{Work, blocking};
@@ -55,6 +55,8 @@ pub struct Config {
     pub huge_pages_limit: PoolLimit,
     /// How long a guest may take to shut down.
     pub shutdown_patience: Duration,
+    /// How long a guest's agent may take to bring its file systems to rest for a snapshot.
+    pub agent_patience: Duration,
     /// How long a machine's owner may take to answer a request. What takes longer is a job.
     pub answer_patience: Duration,
     /// Host memory in MiB that taking a guest's memory in must leave free; a snapshot of a running
@@ -84,6 +86,7 @@ impl Config {
             accelerator_reason: "asked for".into(),
             huge_pages_limit: PoolLimit::Off,
             shutdown_patience: Duration::from_secs(120),
+            agent_patience: Duration::from_secs(30),
             answer_patience: Duration::from_secs(60),
             memory_headroom_mib: 0,
             verify_before_apply: Depth::Metadata,
@@ -160,6 +163,7 @@ impl Machines {
             huge_pages: Policy::new(config.huge_pages_limit),
             healers: Default::default(),
             shutdown_patience: config.shutdown_patience,
+            agent_patience: config.agent_patience,
             memory_headroom_mib: config.memory_headroom_mib,
             restore_on_demand: config.restore_on_demand,
             memory_compression: config.memory_compression,
@@ -326,6 +330,7 @@ impl Machines {
             saved_image: None,
             serving: None,
             restored: None,
+            owes_thaw: false,
             health: Health::Ok,
             process: None,
             detached: Vec::new(),
@@ -440,9 +445,21 @@ impl Machines {
         self.ask_job(actor, id, Request::State(request)).await
     }
 
-    /// Takes a snapshot.
+    /// Takes a snapshot without preparing the guest.
     pub async fn create_snapshot(&self, actor: &Actor, id: MachineId) -> Result<JobId, Error> {
-        self.ask_job(actor, id, Request::CreateSnapshot).await
+        self.create_snapshot_with(actor, id, Consistency::Crash)
+            .await
+    }
+
+    /// Takes a snapshot of this consistency, or none.
+    pub async fn create_snapshot_with(
+        &self,
+        actor: &Actor,
+        id: MachineId,
+        consistency: Consistency,
+    ) -> Result<JobId, Error> {
+        self.ask_job(actor, id, Request::CreateSnapshot(consistency))
+            .await
     }
 
     /// As a job; a caller that must wait awaits [`Machines::wait`].

@@ -178,6 +178,10 @@ pub struct Settings {
     pub memory: MemorySettings,
     /// Processors.
     pub processor: ProcessorSettings,
+    /// Whether the guest has a channel for the guest agent. It sees the device, so what was started
+    /// or saved without stays without; a machine that starts anew gets it.
+    #[serde(default)]
+    pub agent_channel: bool,
     /// Every other device, in Hyper-V's order (`recorded-facts` 18 and 19).
     pub devices: Vec<Device>,
 }
@@ -261,6 +265,17 @@ pub struct Device {
     pub identifiers: Vec<String>,
 }
 
+/// How the guest was prepared for a snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Consistency {
+    /// Not at all: memory and disks are of one instant, and the disks alone look as after a loss of
+    /// power.
+    #[default]
+    Crash,
+    /// By its agent: its file systems were at rest, so the disks alone are clean, too.
+    Application,
+}
+
 /// A snapshot of a machine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
@@ -278,6 +293,13 @@ pub struct Snapshot {
     pub has_memory: bool,
     /// How long the guest stood still; `None` if it did not run.
     pub pause: Option<Duration>,
+    /// How the guest was prepared.
+    pub consistency: Consistency,
+    /// How long the guest's file systems were at rest for it; `None` if they were not.
+    pub at_rest: Option<Duration>,
+    /// The memory is that of a guest whose file systems are at rest: whoever starts it lets them go
+    /// on.
+    pub owes_thaw: bool,
     /// From the call to durable.
     pub durable: Duration,
     /// Bytes on disk that only this snapshot's memory image takes.
@@ -352,6 +374,8 @@ pub struct Job {
     pub bytes: (u64, u64),
     /// How long the guest stood still, once known.
     pub pause: Option<Duration>,
+    /// How long the guest's file systems were at rest, once known.
+    pub at_rest: Option<Duration>,
     /// Whether it can be cancelled now.
     pub cancellable: bool,
     /// The account that asked for it.

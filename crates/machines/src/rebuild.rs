@@ -99,6 +99,7 @@ fn record_of(id: MachineId, manifests: &[(PathBuf, Manifest)]) -> Record {
             saved_image: None,
             serving: None,
             restored: None,
+            owes_thaw: false,
             health: Health::Ok,
             process: None,
             detached: Vec::new(),

@@ -12,8 +12,8 @@ use crate::owner::record::Record;
 use crate::owner::state_verbs::{kill, turned_off, undo_save};
 use crate::owner::work::{Guest, Work};
 use crate::owner::{
-    guest_watch, merge, restore, shorten, snapshot_apply, snapshot_create, snapshot_remove, stall,
-    state_verbs,
+    guest_watch, merge, quiesce, restore, shorten, snapshot_apply, snapshot_create,
+    snapshot_remove, stall, state_verbs,
 };
 use crate::request::Actor;
 use crate::saga::{CreatePlan, MergePlan, Plan, StartPlan};
@@ -33,6 +33,7 @@ pub(crate) async fn settle(
         if let Some(guest) = &mut work.guest {
             guest.memory = serving;
         }
+        quiesce::see_to_thaw(work);
     }
     for row in journal {
         let job = jobs.get(&row.saga).cloned();

@@ -8,7 +8,7 @@
 use crate::catalog::{Image, JournalRow, Layer};
 use crate::error::Error;
 use crate::ids::{DeviceId, ImageId, JobId, LayerId, MachineId, SnapshotId};
-use crate::model::{Process, Restoration, Timestamp};
+use crate::model::{Consistency, Process, Restoration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -35,6 +35,11 @@ pub const STEPS: &[(&str, &[&str])] = &[
             "create.undo",
             "create.done",
         ],
+    ),
+    // With `create`, for a snapshot of consistency `Application` only.
+    (
+        "quiesce",
+        &["create.quiesce", "create.quiesced", "create.thawed"],
     ),
     (
         "apply",
@@ -191,6 +196,8 @@ pub(crate) struct NewLayer {
 pub(crate) struct CreatePlan {
     pub snapshot: SnapshotId,
     pub name: String,
+    #[serde(default)]
+    pub consistency: Consistency,
     pub dir: PathBuf,
     pub layers: Vec<NewLayer>,
     /// A new memory image (the machine runs).
@@ -211,6 +218,8 @@ pub(crate) struct CreatePlan {
 pub(crate) struct Captured {
     pub taken: Timestamp,
     pub pause_micros: Option<u64>,
+    #[serde(default)]
+    pub at_rest_micros: Option<u64>,
     pub durable_micros: u64,
     pub stored_bytes: u64,
 }

@@ -216,6 +216,8 @@ pub const TABLE: &[(&str, Codes)] = &[
     // Snapshots.
     ("TooManySnapshots", FAILED),
     ("TornSnapshot", FAILED),
+    ("NoGuestAgent", UNAVAILABLE),
+    ("GuestNotQuiesced", FAILED),
     ("GuestStandsStill", WRONG_STATE),
     ("ChainDiffers", UNAVAILABLE),
     ("NoSuchLayer", UNAVAILABLE),

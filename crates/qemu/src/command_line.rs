@@ -1,8 +1,10 @@
 //! Turns a checked [`LaunchSpec`] into QEMU's arguments.
 //!
 //! Devices and block nodes are given as JSON, so that no name or path can be read as an option.
-//! PCI slots are fixed: 2 the display, 4 to 11 SCSI controllers, 12 to 27 network cards.
+//! PCI slots are fixed: 2 the display, 4 to 11 SCSI controllers, 12 to 27 network cards, 28 the
+//! guest agent's channel.
 
+use crate::agent;
 use crate::nbd::Export;
 use crate::process::SOCKET_NAMES;
 use crate::spec::*;
@@ -14,6 +16,8 @@ use std::path::Path;
 const DISPLAY_SLOT: u8 = 2;
 const FIRST_SCSI_SLOT: u8 = 4;
 const FIRST_NIC_SLOT: u8 = 12;
+/// The last, so that a guest that gains the channel finds all else where it was.
+const CHANNEL_SLOT: u8 = 28;
 
 /// The name of the guest's memory block, which memory images refer to.
 pub(crate) const MEMORY_ID: &str = "memory";
@@ -65,6 +69,9 @@ pub(crate) fn arguments(spec: &LaunchSpec, sandbox: bool) -> Vec<OsString> {
     let mut boot = BootOrder::of(spec);
     drives(&mut line, spec, &mut boot);
     nics(&mut line, &spec.nics, &mut boot);
+    if spec.agent_channel {
+        agent_channel(&mut line, spec);
+    }
     line.0
         .extend(spec.test_arguments.iter().map(OsString::from));
     line.0
@@ -303,6 +310,27 @@ fn nics(line: &mut Line, nics: &[Nic], boot: &mut BootOrder) {
         }
         line.add("-device", device.to_string());
     }
+}
+
+/// The serial channel on which a guest's agent listens.
+fn agent_channel(line: &mut Line, spec: &LaunchSpec) {
+    let path = spec.run_dir.join(agent::SOCKET_NAME);
+    let path = escaped(&path.to_string_lossy());
+    let id = agent::CHARDEV;
+    line.add(
+        "-chardev",
+        format!("socket,id={id},path={path},server=on,wait=off"),
+    );
+    let controller = json!({
+        "driver": "virtio-serial-pci", "id": "channels", "addr": slot(CHANNEL_SLOT, 0),
+        "max_ports": 2,
+    });
+    line.add("-device", controller.to_string());
+    let port = json!({
+        "driver": "virtserialport", "id": "agent-port", "bus": "channels.0", "nr": 1,
+        "chardev": id, "name": agent::PORT_NAME,
+    });
+    line.add("-device", port.to_string());
 }
 
 /// Deals out boot positions: all of the first class, then all of the second.

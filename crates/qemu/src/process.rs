@@ -52,6 +52,7 @@ struct Body {
     identity: Identity,
     handle: OwnedFd,
     run_dir: PathBuf,
+    agent: crate::agent::Channel,
     /// The processes that serve some of its disks.
     servers: Mutex<nbd::Record>,
 }
@@ -263,6 +264,7 @@ impl Process {
                 identity,
                 handle,
                 run_dir: run_dir.into(),
+                agent: crate::agent::Channel::of(run_dir),
                 servers: Mutex::new(nbd::Record::read(run_dir)),
             }),
         })
@@ -286,6 +288,10 @@ impl Process {
     /// The folder of its sockets and log.
     pub fn run_dir(&self) -> &Path {
         &self.body.run_dir
+    }
+
+    pub(crate) fn agent_channel(&self) -> &crate::agent::Channel {
+        &self.body.agent
     }
 
     /// Its monitor, for what has no verb here.
@@ -517,7 +523,8 @@ async fn prepare_run_dir(run_dir: &Path) -> Result<(), ProcessError> {
         .map_err(|cause| failed("Making the folder", run_dir, cause))?;
     nbd::end_leftovers(run_dir).await;
     nbd::clear(run_dir).map_err(|cause| failed("Clearing the folder", run_dir, cause))?;
-    for name in SOCKET_NAMES.into_iter().chain([identity::PID_FILE]) {
+    let own = [identity::PID_FILE, crate::agent::SOCKET_NAME];
+    for name in SOCKET_NAMES.into_iter().chain(own) {
         let path = run_dir.join(name);
         match std::fs::remove_file(&path) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {

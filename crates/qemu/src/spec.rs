@@ -54,6 +54,9 @@ pub struct LaunchSpec {
     pub scsi: Vec<ScsiController>,
     /// Network cards.
     pub nics: Vec<Nic>,
+    /// Whether the guest has a channel for an agent ([`crate::agent`]). The guest sees its device, so
+    /// a memory image starts only with what it was taken with.
+    pub agent_channel: bool,
     /// What the guest does once the process is there.
     pub start: Start,
     /// More arguments for QEMU, after all others. For tests only (debug ports and the like):
@@ -82,6 +85,7 @@ impl LaunchSpec {
             ide: Vec::new(),
             scsi: Vec::new(),
             nics: Vec::new(),
+            agent_channel: false,
             start: Start::Running,
             test_arguments: Vec::new(),
         }
@@ -557,7 +561,8 @@ impl LaunchSpec {
                 SerialConnection::Socket(path) => check_socket_path(path)?,
             }
         }
-        for name in crate::process::SOCKET_NAMES {
+        let agent = self.agent_channel.then_some(crate::agent::SOCKET_NAME);
+        for name in crate::process::SOCKET_NAMES.into_iter().chain(agent) {
             check_socket_path(&self.run_dir.join(name))?;
         }
         for export in crate::nbd::exports(self) {

@@ -323,6 +323,15 @@ pub struct StateArg {
     pub no_wait: bool,
 }
 
+/// How the guest is prepared for a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Consistency {
+    /// By its agent.
+    Application,
+    /// Not at all.
+    Crash,
+}
+
 /// `snapshot ...`
 #[derive(Debug, Subcommand)]
 pub enum Snapshot {
@@ -330,6 +339,10 @@ pub enum Snapshot {
     Create {
         /// Name or id of the machine
         vm: String,
+        /// How the guest is prepared: application has its agent bring its file systems to rest, and is
+        /// refused where that cannot be; crash does not ask the guest
+        #[arg(long, value_name = "LEVEL", default_value = "crash")]
+        consistency: Consistency,
         /// Name of the snapshot [default: the machine's name, date and time]
         #[arg(long)]
         name: Option<String>,

@@ -5,6 +5,7 @@
 //! may have, and our counting program as process 1 (crate `demo-guest`). The result is kept in the
 //! cache under a hash of all that goes into it.
 
+mod agent_disk;
 mod boot_disk;
 mod initramfs;
 mod modules;
@@ -18,11 +19,16 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::apt::{Apt, Package};
 use crate::{Failure, Outcome, WrongUsage, process, setup, workspace};
 
-pub const USAGE: &str = "guest FILE [--data-disk FILE]...\n      \
-    makes the bootable demo disk, and blank disks for it to count on; *.qcow2 is qcow2, else raw";
+pub use agent_disk::agent_disk;
+
+pub const USAGE: &str = "guest FILE [--data-disk FILE]... [--agent-disk FILE]\n      \
+    makes the bootable demo disk, blank disks for it to count on, and a disk with QEMU's guest agent;\n      \
+    *.qcow2 is qcow2, else raw";
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const DATA_DISK_SIZE: &str = "64M";
+/// The folder of the cache with what is unpacked for the boot disk.
+const FOLDER: &str = "debian";
 const PACKAGES: &[Package] = &[
     Package("linux-image-cloud-amd64", Some("linux-image-")),
     Package("busybox-static", None),
@@ -32,7 +38,7 @@ const PACKAGES: &[Package] = &[
 ];
 
 pub fn run(arguments: &[String]) -> Outcome {
-    let (mut boot, mut data) = (None, Vec::new());
+    let (mut boot, mut data, mut agent) = (None, Vec::new(), None);
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -41,6 +47,11 @@ pub fn run(arguments: &[String]) -> Outcome {
                     .next()
                     .ok_or_else(|| WrongUsage("--data-disk needs a FILE".into()))?,
             )),
+            "--agent-disk" => {
+                let file = arguments.next();
+                let file = file.ok_or_else(|| WrongUsage("--agent-disk needs a FILE".into()))?;
+                agent = Some(PathBuf::from(file));
+            }
             flag if flag.starts_with('-') => {
                 return Err(WrongUsage(format!("guest takes no {flag}")).into());
             }
@@ -52,6 +63,9 @@ pub fn run(arguments: &[String]) -> Outcome {
     setup::ensure(&[setup::Need::Qemu])?;
     let image = boot_image()?;
     convert(&image, &boot)?;
+    if let Some(file) = agent {
+        convert(&agent_disk()?, &file)?;
+    }
     for file in data {
         let format = format_of(&file);
         process::quiet(
@@ -67,7 +81,7 @@ pub fn run(arguments: &[String]) -> Outcome {
 /// The boot disk as a raw image in the cache, built if anything that goes into it has changed.
 pub fn boot_image() -> Result<PathBuf, Failure> {
     let _lock = workspace::lock_cache()?;
-    let packages = Apt::new()?.unpack(PACKAGES)?;
+    let packages = Apt::new()?.unpack(FOLDER, PACKAGES)?;
     let program = build_program()?;
     let folder = workspace::cache("guest")?;
     let image = folder.join(format!("{:032x}.raw", hash_of_inputs(&packages, &program)?));
@@ -97,7 +111,10 @@ pub fn boot_image() -> Result<PathBuf, Failure> {
 /// The kernel that is on the boot disk.
 pub fn kernel() -> Result<PathBuf, Failure> {
     let _lock = workspace::lock_cache()?;
-    one_file(&Apt::new()?.unpack(PACKAGES)?.join("root/boot"), "vmlinuz-")
+    one_file(
+        &Apt::new()?.unpack(FOLDER, PACKAGES)?.join("root/boot"),
+        "vmlinuz-",
+    )
 }
 
 /// Builds the counting program, linked statically: the guest has no libraries.

@@ -23,12 +23,17 @@ const WANTED: &[&str] = &[
     "evdev",
 ];
 
-/// The wanted modules and all they depend on, found in a tree of modules.
+/// The guest's modules and all they depend on, found in a tree of modules.
 pub fn in_load_order(tree: &Path) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    with_dependencies(tree, WANTED)
+}
+
+/// These modules and all they depend on, in the order in which they load.
+pub fn with_dependencies(tree: &Path, wanted: &[&str]) -> Result<Vec<(String, Vec<u8>)>, Failure> {
     let mut files = BTreeMap::new();
     find_modules(tree, &mut files)?;
     let mut order = Vec::new();
-    for name in WANTED {
+    for name in wanted {
         add_with_dependencies(name, &files, &mut order)?;
     }
     Ok(order

@@ -3,8 +3,8 @@
 
 use crate::ids::{ImageId, JobId, LayerId, MachineId, SnapshotId};
 use crate::model::{
-    GlobalSettings, Health, Job, JobKind, JobState, Process, Restoration, Settings, Snapshot,
-    Timestamp,
+    Consistency, GlobalSettings, Health, Job, JobKind, JobState, Process, Restoration, Settings,
+    Snapshot, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -46,6 +46,10 @@ pub struct MachineBody {
     /// How it was last started from a saved state, while it runs since.
     #[serde(default)]
     pub restored: Option<Restoration>,
+    /// The guest's file systems may be at rest for a snapshot, and are to be let go on whenever it
+    /// runs.
+    #[serde(default)]
+    pub owes_thaw: bool,
     /// Whether it can go on.
     pub health: Health,
     /// While it has a process.
@@ -83,6 +87,12 @@ pub struct SnapshotRow {
 pub(crate) struct SnapshotBody {
     pub has_memory: bool,
     pub pause_micros: Option<u64>,
+    #[serde(default)]
+    pub consistency: Consistency,
+    #[serde(default)]
+    pub at_rest_micros: Option<u64>,
+    #[serde(default)]
+    pub owes_thaw: bool,
     pub durable_micros: u64,
     pub stored_bytes: u64,
 }
@@ -92,6 +102,9 @@ impl SnapshotBody {
         SnapshotBody {
             has_memory: snapshot.has_memory,
             pause_micros: snapshot.pause.map(micros),
+            consistency: snapshot.consistency,
+            at_rest_micros: snapshot.at_rest.map(micros),
+            owes_thaw: snapshot.owes_thaw,
             durable_micros: micros(snapshot.durable),
             stored_bytes: snapshot.stored_bytes,
         }
@@ -113,6 +126,9 @@ impl SnapshotBody {
             settings,
             has_memory: self.has_memory,
             pause: self.pause_micros.map(Duration::from_micros),
+            consistency: self.consistency,
+            at_rest: self.at_rest_micros.map(Duration::from_micros),
+            owes_thaw: self.owes_thaw,
             durable: Duration::from_micros(self.durable_micros),
             stored_bytes: self.stored_bytes,
         }
@@ -173,6 +189,9 @@ pub struct JobRow {
     pub bytes: (u64, u64),
     /// How long the guest stood still.
     pub pause_micros: Option<u64>,
+    /// How long the guest's file systems were at rest.
+    #[serde(default)]
+    pub at_rest_micros: Option<u64>,
     /// The account that asked for it.
     pub owner: String,
     /// When it was asked for.
@@ -192,6 +211,7 @@ impl From<&Job> for JobRow {
             percent: job.percent,
             bytes: job.bytes,
             pause_micros: job.pause.map(micros),
+            at_rest_micros: job.at_rest.map(micros),
             owner: job.owner.clone(),
             created: job.created,
             finished: job.finished,
@@ -210,6 +230,7 @@ impl From<JobRow> for Job {
             percent: row.percent,
             bytes: row.bytes,
             pause: row.pause_micros.map(Duration::from_micros),
+            at_rest: row.at_rest_micros.map(Duration::from_micros),
             cancellable: false,
             owner: row.owner,
             created: row.created,

@@ -1,6 +1,7 @@
 //! Watching a guest while nothing else is done to its machine: it may shut down, die, or stand
 //! still because of something outside.
 
+use super::quiesce;
 use super::record::Record;
 use super::restore::{self, News};
 use super::state_verbs::turned_off;
@@ -24,6 +25,8 @@ pub(crate) enum Happening {
     Exited,
     /// To memory that is on its way.
     Memory(News),
+    /// Its file systems go on.
+    Thawed,
 }
 
 /// The next thing that happens; never, without a guest.
@@ -42,6 +45,7 @@ pub(crate) async fn next(work: Option<&mut Work>) -> Happening {
     tokio::select! {
         () = process.exited() => Happening::Exited,
         news = restore::news(guest.memory.as_mut()) => Happening::Memory(news),
+        () = quiesce::thawed(guest.thawing.as_mut()) => Happening::Thawed,
         event = guest.events.recv() => match event {
             Ok(event) => Happening::Event(event),
             Err(RecvError::Lagged(_)) => Happening::Look,
@@ -60,6 +64,7 @@ pub(crate) async fn handle(work: &mut Work, happening: Happening) {
     let outcome = match happening {
         Happening::Exited => ended(work).await,
         Happening::Look => look(work).await,
+        Happening::Thawed => quiesce::settle(work).await,
         Happening::Memory(news) => match restore::handle(work, news).await {
             Ok(()) => {
                 super::memory::heal(work).await;

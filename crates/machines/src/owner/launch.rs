@@ -53,6 +53,7 @@ pub(crate) fn spec(
             _ => None,
         })
         .collect();
+    spec.agent_channel = settings.agent_channel;
     spec.start = start;
     spec.serial_ports = serial_ports(settings);
     for drive in settings.devices.iter().filter(|d| is_drive(d.kind)) {

@@ -14,6 +14,7 @@ pub(crate) mod launch;
 mod memory;
 pub(crate) mod merge;
 pub(crate) mod merge_choice;
+pub(crate) mod quiesce;
 pub(crate) mod record;
 pub(crate) mod restore;
 pub(crate) mod shorten;
@@ -36,7 +37,7 @@ use crate::host::Host;
 use crate::ids::{DeviceId, JobId, MachineId, SnapshotId};
 use crate::integrity::{Depth, verify};
 use crate::jobs::{JobHandle, end_of};
-use crate::model::{Activity, Health, JobKind, JobState, State, Timestamp};
+use crate::model::{Activity, Consistency, Health, JobKind, JobState, State, Timestamp};
 use crate::rehearsal;
 use crate::request::{
     Actor, GlobalChange, NewDevice, ResourceChange, SettingsChange, StateRequest,
@@ -69,7 +70,7 @@ pub(crate) enum Request {
     Resources(Vec<ResourceChange>),
     Remove(Vec<DeviceId>),
     State(StateRequest),
-    CreateSnapshot,
+    CreateSnapshot(Consistency),
     ApplySnapshot(SnapshotId),
     RemoveSnapshot(SnapshotId),
     RemoveSnapshotTree(SnapshotId),
@@ -96,7 +97,7 @@ impl Request {
             Request::State(StateRequest::Reset) => "reset",
             Request::State(StateRequest::Pause) => "pause",
             Request::State(StateRequest::Save) => "save",
-            Request::CreateSnapshot => "create_snapshot",
+            Request::CreateSnapshot(_) => "create_snapshot",
             Request::ApplySnapshot(_) => "apply_snapshot",
             Request::RemoveSnapshot(_) => "remove_snapshot",
             Request::RemoveSnapshotTree(_) => "remove_snapshot_tree",
@@ -127,6 +128,7 @@ pub(crate) struct Message {
 /// What a job does, with what it needs.
 enum Operation {
     Verb(JobKind),
+    Create(Consistency),
     Apply(SnapshotId),
     Remove(BTreeSet<SnapshotId>),
 }
@@ -198,8 +200,9 @@ enum Next {
 
 impl Owner {
     async fn run(mut self) {
-        if let Some(work) = &self.work {
+        if let Some(work) = &mut self.work {
             memory::heal(work).await;
+            quiesce::see_to_thaw(work);
         }
         loop {
             self.shorten_images();
@@ -296,6 +299,7 @@ impl Owner {
         let gone = work.gone;
         if !gone {
             guest_watch::settle(&mut work).await;
+            quiesce::see_to_thaw(&mut work);
             work.publish();
         }
         // Memory that is only just being filled has not been split.
@@ -434,14 +438,10 @@ impl Owner {
                 let ids = work.record.tree(id);
                 return self.begin(&actor, decision, Some(id), Operation::Remove(ids));
             }
-            Request::CreateSnapshot => {
+            Request::CreateSnapshot(consistency) => {
                 snapshot_create::check(work).await?;
-                return self.begin(
-                    &actor,
-                    decision,
-                    None,
-                    Operation::Verb(JobKind::CreateSnapshot),
-                );
+                quiesce::check(work, consistency).await?;
+                return self.begin(&actor, decision, None, Operation::Create(consistency));
             }
             Request::State(StateRequest::Save) => {
                 snapshot_create::check_capturable(work).await?;
@@ -653,6 +653,9 @@ async fn finished(running: &mut Option<Running>) -> Result<Box<Work>, tokio::tas
 async fn perform(mut work: Box<Work>, job: JobHandle, operation: Operation) -> Box<Work> {
     memory::stop_healing(&work).await;
     let outcome = match operation {
+        Operation::Create(consistency) => {
+            snapshot_create::create(&mut work, &job, consistency).await
+        }
         Operation::Apply(id) => snapshot_apply::apply(&mut work, &job, id).await,
         Operation::Remove(ids) => snapshot_remove::remove(&mut work, &job, &ids).await,
         Operation::Verb(kind) => match kind {
@@ -664,9 +667,9 @@ async fn perform(mut work: Box<Work>, job: JobHandle, operation: Operation) -> B
             JobKind::Resume => state_verbs::resume(&mut work, &job).await,
             JobKind::Save => state_verbs::save(&mut work, &job).await,
             JobKind::Destroy => destroy::destroy(&mut work, &job).await,
-            JobKind::CreateSnapshot => snapshot_create::create(&mut work, &job).await,
-            // These come with a snapshot.
-            JobKind::ApplySnapshot
+            // These come with more than their kind.
+            JobKind::CreateSnapshot
+            | JobKind::ApplySnapshot
             | JobKind::RemoveSnapshot
             | JobKind::RemoveSnapshotTree
             | JobKind::VerifySnapshot
@@ -714,7 +717,7 @@ fn verb_of(request: &Request) -> Option<Verb> {
         Request::State(StateRequest::Reset) => Verb::Reset,
         Request::State(StateRequest::Pause) => Verb::Pause,
         Request::State(StateRequest::Save) => Verb::Save,
-        Request::CreateSnapshot => Verb::CreateSnapshot,
+        Request::CreateSnapshot(_) => Verb::CreateSnapshot,
         Request::ApplySnapshot(_) => Verb::ApplySnapshot,
         Request::RemoveSnapshot(_) => Verb::RemoveSnapshot,
         Request::RemoveSnapshotTree(_) => Verb::RemoveSnapshotTree,

@@ -109,6 +109,7 @@ fn applied(
         Some(_) => DurableState::Saved,
         None => DurableState::Off,
     });
+    new.body.owes_thaw = row.image.is_some() && row.snapshot.owes_thaw;
     new.body.health = crate::model::Health::Ok;
     let garbage = new.collect_garbage();
     let sweep = super::snapshot_remove::sweep_of(garbage);

@@ -6,6 +6,7 @@
 
 use super::fold;
 use super::images;
+use super::quiesce;
 use super::record::{Record, layers_of};
 use super::restore;
 use super::stall;
@@ -18,7 +19,7 @@ use crate::host::MEMORY_SOCKET;
 use crate::ids::{DeviceId, ImageId, JobId, LayerId, SnapshotId};
 use crate::jobs::JobHandle;
 use crate::manifest::Manifest;
-use crate::model::{Activity, Settings, Snapshot, State, Timestamp};
+use crate::model::{Activity, Consistency, Settings, Snapshot, State, Timestamp};
 use crate::saga::{Captured, CreatePlan, NewLayer, Plan, Sweep};
 use crate::settings::limits;
 use qemu::live::{Frozen, MigrationStatus, Pause, PauseWatch, Switch};
@@ -46,13 +47,17 @@ const LARGE_MIB: u64 = 2048;
 pub(super) const SLACK: u64 = 64 << 20;
 
 /// Takes a snapshot.
-pub(crate) async fn create(work: &mut Work, job: &JobHandle) -> Result<(), Error> {
+pub(crate) async fn create(
+    work: &mut Work,
+    job: &JobHandle,
+    consistency: Consistency,
+) -> Result<(), Error> {
     let begun = Instant::now();
     check(work).await?;
     job.set_cancellable(true);
     restore::wait_until_resident(work, job).await?;
     tidy::shorten(work, job).await?;
-    let mut plan = plan(work);
+    let mut plan = plan(work, consistency);
     work.show_activity(Some(Activity::CreatingSnapshot));
     work.begin(job, "create.intent", &Plan::Create(plan.clone()))
         .await?;
@@ -66,6 +71,8 @@ pub(crate) async fn create(work: &mut Work, job: &JobHandle) -> Result<(), Error
         measure(work, plan.snapshot).await;
     } else if work.ended.is_none() {
         job.unlink();
+        // Without waiting for what is to be undone.
+        quiesce::see_to_thaw(work);
         undo(work, job.id(), &mut plan).await;
     }
     outcome
@@ -205,7 +212,7 @@ pub(super) async fn check_capturable(work: &Work) -> Result<(), Error> {
     })
 }
 
-fn plan(work: &Work) -> CreatePlan {
+fn plan(work: &Work, consistency: Consistency) -> CreatePlan {
     let snapshot = SnapshotId::new();
     let places = work.places();
     let dir = places.snapshot(snapshot);
@@ -221,6 +228,7 @@ fn plan(work: &Work) -> CreatePlan {
         snapshot,
         name: default_name(&record.settings.name, Timestamp::now()),
         layers: new_layers(work, &record.settings),
+        consistency,
         memory,
         shared: record.body.saved_image,
         begun: Timestamp::now(),
@@ -314,6 +322,7 @@ async fn capture(
     let mut captured = Captured {
         taken: Timestamp::now(),
         pause_micros: None,
+        at_rest_micros: None,
         durable_micros: 0,
         stored_bytes: 0,
     };
@@ -358,11 +367,13 @@ async fn capture_live(
         .prepare_background_snapshot()
         .await
         .map_err(Error::qemu("Preparing QEMU for a snapshot"))?;
+    let mut guest = quiesce::begin(work, job, plan, &process).await?;
     plan.freezing = true;
     work.step(job.id(), "create.freeze", &Plan::Create(plan.clone()))
         .await?;
     job.check()?;
     flush_disks(work, plan).await;
+    quiesce::confirm(&mut guest, job).await?;
     let watch = PauseWatch::new(process.qmp());
     captured.taken = Timestamp::now();
     let pause = freeze(work, &process, &switches, receiver.socket()).await;
@@ -372,6 +383,10 @@ async fn capture_live(
         pause
             .resumed
             .map_err(Error::qemu("Letting the guest go on"))?;
+        captured.at_rest_micros = quiesce::end(guest).await?.map(micros);
+        if captured.at_rest_micros.is_some() {
+            work.reach("create.thawed");
+        }
         work.reach("create.receiving");
         wait_for_memory(&process, &receiver, &path, job).await
     }
@@ -403,6 +418,7 @@ async fn capture_live(
     captured.pause_micros = pause.map(micros);
     captured.stored_bytes = received.stored_bytes;
     job.set_pause(pause);
+    job.set_at_rest(captured.at_rest_micros.map(Duration::from_micros));
     job.progress(received.stored_bytes, received.stored_bytes);
     if let Some(image) = &mut plan.memory {
         image.bytes = received.stored_bytes;
@@ -565,6 +581,7 @@ pub(crate) async fn complete(
     job.link(plan.snapshot);
     if let Some(captured) = &plan.captured {
         job.set_pause(captured.pause_micros.map(Duration::from_micros));
+        job.set_at_rest(captured.at_rest_micros.map(Duration::from_micros));
     }
     work.shown.activity = None;
     work.finish(new, job).await?;
@@ -577,6 +594,7 @@ fn with_snapshot(record: &Record, plan: &CreatePlan) -> Record {
     let captured = plan.captured.clone().unwrap_or(Captured {
         taken: plan.begun,
         pause_micros: None,
+        at_rest_micros: None,
         durable_micros: 0,
         stored_bytes: 0,
     });
@@ -592,6 +610,9 @@ fn with_snapshot(record: &Record, plan: &CreatePlan) -> Record {
         taken: captured.taken,
         settings: Arc::new(settings),
         has_memory: image.is_some(),
+        consistency: plan.consistency,
+        at_rest: captured.at_rest_micros.map(Duration::from_micros),
+        owes_thaw: image.is_some() && record.body.owes_thaw,
         pause: captured.pause_micros.map(Duration::from_micros),
         durable: Duration::from_micros(captured.durable_micros),
         stored_bytes: captured.stored_bytes,
@@ -606,6 +627,10 @@ fn with_snapshot(record: &Record, plan: &CreatePlan) -> Record {
         dir: plan.dir.clone(),
     });
     new.body.parent = Some(plan.snapshot);
+    if captured.at_rest_micros.is_some() {
+        // They were let go on as soon as the guest ran.
+        new.body.owes_thaw = false;
+    }
     new
 }
 

@@ -28,6 +28,7 @@ pub(crate) async fn start(work: &mut Work, job: &JobHandle) -> Result<(), Error>
         launched: None,
     };
     work.show_state(State::Starting, State::Running);
+    give_channel(work).await?;
     work.begin(job, "start.launch", &Plan::Start(plan.clone()))
         .await?;
     let outcome = launch_and_run(work, job, plan).await;
@@ -36,6 +37,17 @@ pub(crate) async fn start(work: &mut Work, job: &JobHandle) -> Result<(), Error>
         kill(work).await;
     }
     outcome
+}
+
+/// A guest that starts anew can have a channel for its agent, whatever it had before; one that is
+/// restored finds the devices that it was saved with.
+async fn give_channel(work: &mut Work) -> Result<(), Error> {
+    if work.record.body.saved_image.is_some() || work.record.settings.agent_channel {
+        return Ok(());
+    }
+    let mut new = work.record.clone();
+    new.set_settings(|settings| settings.agent_channel = true);
+    work.commit(new, Vec::new()).await
 }
 
 async fn launch_and_run(

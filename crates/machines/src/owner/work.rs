@@ -1,6 +1,7 @@
 //! What an operation works on. The owner hands it over by value and gets it back at the end, so
 //! that nobody else can act on the machine meanwhile.
 
+use super::quiesce::Thawing;
 use super::record::{Record, Shown};
 use super::restore::Serving;
 use super::stall::Stall;
@@ -49,6 +50,8 @@ pub(crate) struct Guest {
     pub stall: Stall,
     /// While its memory is on its way.
     pub memory: Option<Serving>,
+    /// While its file systems may be at rest, and are being let go on.
+    pub thawing: Option<Thawing>,
 }
 
 impl Guest {
@@ -59,6 +62,7 @@ impl Guest {
             events,
             stall: Stall::default(),
             memory: None,
+            thawing: None,
         }
     }
 }
@@ -266,6 +270,7 @@ impl Record {
                 self.body.started = None;
                 self.body.serving = None;
                 self.body.restored = None;
+                self.body.owes_thaw &= state == DurableState::Saved;
             }
             DurableState::Running if self.body.started.is_none() => self.body.started = Some(now),
             DurableState::Running | DurableState::Paused => {}

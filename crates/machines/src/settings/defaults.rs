@@ -108,6 +108,7 @@ pub(crate) fn settings(machine: MachineId, name: &str, now: Timestamp) -> Settin
             limit_cpuid: false,
             limit_features: false,
         },
+        agent_channel: true,
         devices: BOARD.iter().map(board_device).collect(),
     }
 }

@@ -6,6 +6,7 @@
 // A test that cannot go on panics.
 #![allow(clippy::unwrap_used)]
 
+mod agent;
 mod boots;
 mod chains;
 mod crashes;

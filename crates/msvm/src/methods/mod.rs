@@ -225,6 +225,7 @@ impl Host {
             Verb::GetError => self.get_error(target),
             Verb::GetErrorEx => self.get_error_ex(target),
             Verb::Shutdown => self.initiate_shutdown(actor, target).await,
+            Verb::CreatePrepared => self.create_prepared_snapshot(actor, arguments).await,
             Verb::CheckSnapshot => self.check_snapshot(actor, arguments).await,
             Verb::VerifySnapshot => self.verify_snapshot(actor, arguments).await,
             Verb::RehearseSnapshot => self.rehearse_snapshot(actor, arguments).await,

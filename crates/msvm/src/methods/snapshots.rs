@@ -6,6 +6,7 @@ use crate::host::Host;
 use crate::read::job_failure;
 use cim_broker::Arguments;
 use machines::JobId;
+use machines::model::Consistency;
 use machines::request::Actor;
 
 impl Host {
@@ -14,6 +15,27 @@ impl Host {
     pub(super) async fn create_snapshot(&self, actor: &Actor, arguments: &Arguments) -> Outcome {
         let machine = self.machine(arguments, "SourceSystem")?;
         let job = self.machines.create_snapshot(actor, machine.id).await?;
+        Ok(self.started(job))
+    }
+
+    /// The same with a way to ask for more than V1 has a parameter for.
+    pub(super) async fn create_prepared_snapshot(
+        &self,
+        actor: &Actor,
+        arguments: &Arguments,
+    ) -> Outcome {
+        let machine = self.machine(arguments, "SourceSystem")?;
+        let level = arguments.get("ConsistencyLevel");
+        let consistency = match level.as_u16() {
+            None if level.is_null() => Consistency::Crash,
+            Some(1) => Consistency::Application,
+            Some(2) => Consistency::Crash,
+            _ => return Err(Refusal::invalid("ConsistencyLevel is neither 1 nor 2.")),
+        };
+        let job = self
+            .machines
+            .create_snapshot_with(actor, machine.id, consistency)
+            .await?;
         Ok(self.started(job))
     }
 

@@ -36,6 +36,7 @@ pub(super) enum Verb {
     GetErrorEx,
     Shutdown,
     CheckSnapshot,
+    CreatePrepared,
     VerifySnapshot,
     RehearseSnapshot,
 }
@@ -71,6 +72,12 @@ const BOTH: &[Row] = &[
         "CheckSnapshot",
         Role::Viewer,
         Verb::CheckSnapshot,
+    ),
+    (
+        SNAPSHOT_SERVICE,
+        "CreateSnapshot",
+        Role::Operator,
+        Verb::CreatePrepared,
     ),
     (
         SNAPSHOT_SERVICE,

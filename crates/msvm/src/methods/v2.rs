@@ -4,13 +4,12 @@
 use super::arguments::{Given, instances};
 use super::resources::{some_instances, some_references};
 use super::{Answer, Outcome, Refusal};
-use crate::errors;
 use crate::host::Host;
 use crate::subject::{Configuration, InstanceId, SETTINGS, Subject, single_backslashes};
 use cim::{Instance, Value};
 use cim_broker::Arguments;
 use machines::DeviceId;
-use machines::model::Machine;
+use machines::model::{Consistency, Machine};
 use machines::request::{Actor, GlobalChange, SettingsChange};
 use std::sync::Arc;
 
@@ -201,10 +200,14 @@ impl Host {
             }
             _ => return Err(Refusal::invalid("SnapshotType is none that there is.")),
         }
+        let mut consistency = Consistency::Crash;
         for given in instances(arguments, "SnapshotSettings")? {
-            check_snapshot_settings(&Given(given))?;
+            consistency = asked_consistency(&Given(given))?;
         }
-        let job = self.machines.create_snapshot(actor, machine.id).await?;
+        let job = self
+            .machines
+            .create_snapshot_with(actor, machine.id, consistency)
+            .await?;
         Ok(self.started(job))
     }
 
@@ -218,27 +221,17 @@ impl Host {
     }
 }
 
-/// What Msvm_VirtualSystemSnapshotSettingData asks for. Preparing the guest (`ConsistencyLevel` 1)
-/// belongs here, once there is a way to.
-fn check_snapshot_settings(given: &Given<'_>) -> Result<(), Refusal> {
+/// What Msvm_VirtualSystemSnapshotSettingData asks for. Application consistency is given or refused,
+/// never weakened.
+fn asked_consistency(given: &Given<'_>) -> Result<Consistency, Refusal> {
     match given.number16("ConsistencyLevel")? {
         // Unknown, or as after a power failure.
-        None | Some(0 | 2) => {}
-        Some(1) => {
-            return Err(Refusal {
-                codes: errors::UNSUPPORTED,
-                text: "ConsistencyLevel 1 (application): there is no way to have the guest's \
-                       applications prepare for the snapshot. Ask for level 2 (crash consistent)."
-                    .to_owned(),
-            });
-        }
-        Some(other) => {
-            return Err(Refusal::invalid(format!(
-                "ConsistencyLevel {other} is none that there is."
-            )));
-        }
+        None | Some(0 | 2) => Ok(Consistency::Crash),
+        Some(1) => Ok(Consistency::Application),
+        Some(other) => Err(Refusal::invalid(format!(
+            "ConsistencyLevel {other} is none that there is."
+        ))),
     }
-    Ok(())
 }
 
 fn two_machines() -> Refusal {

@@ -5,11 +5,19 @@ use crate::host::Host;
 use crate::read::job::failure;
 use crate::subject::{JOB_STATISTICS, PROCESS, RESTORE_STATISTICS, SNAPSHOT_STATISTICS};
 use cim::{CimError, Instance};
-use machines::model::{Job, Machine, Snapshot};
+use machines::model::{Consistency, Job, Machine, Snapshot};
 use std::time::Duration;
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// As V2's Msvm_VirtualSystemSnapshotSettingData has it.
+fn consistency_level(consistency: Consistency) -> u8 {
+    match consistency {
+        Consistency::Application => 1,
+        Consistency::Crash => 2,
+    }
 }
 
 impl Host {
@@ -19,6 +27,8 @@ impl Host {
                 .set("SystemName", snapshot.machine.to_string())
                 .set("HasMemory", snapshot.has_memory)
                 .set("Pause", snapshot.pause.map(micros))
+                .set("ConsistencyLevel", consistency_level(snapshot.consistency))
+                .set("TimeAtRest", snapshot.at_rest.map(micros))
                 .set("TimeToDurable", micros(snapshot.durable))
                 .set("StoredBytes", snapshot.stored_bytes)
         })
@@ -32,6 +42,7 @@ impl Host {
                 .set("BytesWritten", job.bytes.0)
                 .set("BytesExpected", job.bytes.1)
                 .set("Pause", job.pause.map(micros))
+                .set("TimeAtRest", job.at_rest.map(micros))
                 .set("Cause", failure.map(|error| error.code.as_str()))
                 .set("What", failure.map(|error| error.what.as_str()))
                 .set("Why", failure.map(|error| error.why.as_str()))

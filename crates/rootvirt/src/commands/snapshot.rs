@@ -1,6 +1,6 @@
 //! `snapshot ...`: the V1 calls, from CreateVirtualSystemSnapshot on.
 
-use crate::cli::{Format, MachineArg, Snapshot, SnapshotArg};
+use crate::cli::{Consistency, Format, MachineArg, Snapshot, SnapshotArg};
 use crate::commands::job::{self, Wait};
 use crate::commands::{snapshot_service, text, vm};
 use crate::failure::Failure;
@@ -16,8 +16,15 @@ pub async fn run(service: &Service, command: &Snapshot, format: Format) -> Resul
             vm, check: true, ..
         } => snapshot_service::check(service, vm, format).await,
         Snapshot::Create {
-            vm, name, no_wait, ..
-        } => create(service, vm, name.as_deref(), Wait::unless(*no_wait), format).await,
+            vm,
+            name,
+            no_wait,
+            consistency,
+            ..
+        } => {
+            let wait = Wait::unless(*no_wait);
+            create(service, vm, name.as_deref(), *consistency, wait, format).await
+        }
         Snapshot::List(which) => list(service, which, format).await,
         Snapshot::Show(which) => show(service, which, format).await,
         Snapshot::Apply(which) => apply(service, which, format).await,
@@ -58,17 +65,26 @@ async fn create(
     service: &Service,
     vm: &str,
     name: Option<&str>,
+    consistency: Consistency,
     wait: Wait,
     format: Format,
 ) -> Result<(), Failure> {
     let machine = vm::find(service, vm).await?;
     let path = text::path_of(&machine)?;
-    let reply = service
-        .invoke_service(
-            "CreateVirtualSystemSnapshot",
-            vec![("SourceSystem", reference(path))],
-        )
-        .await?;
+    let source = ("SourceSystem", reference(path));
+    let reply = match consistency {
+        Consistency::Crash => {
+            let method = "CreateVirtualSystemSnapshot";
+            service.invoke_service(method, vec![source]).await?
+        }
+        // Hyper-V's first namespace has no way to ask for it.
+        Consistency::Application => {
+            let level = ("ConsistencyLevel", Value::Uint8(1));
+            let arguments = vec![source, level];
+            let method = "CreateSnapshot";
+            service.invoke_snapshot_service(method, arguments).await?
+        }
+    };
     let job = job::finish(service, reply, wait, format).await?;
     let (Some(job), true) = (job, wait != Wait::No) else {
         return Ok(());
@@ -155,6 +171,15 @@ fn row(snapshot: &Instance, statistics: &[Instance]) -> Map<String, serde_json::
     row.insert("parent".into(), text::parent_of(snapshot));
     row.insert("created".into(), text::time_of(snapshot, "CreationTime"));
     row.insert("pause_ms".into(), json!(milliseconds("Pause")));
+    let level = own.and_then(|own| text::number(own, "ConsistencyLevel"));
+    row.insert(
+        "consistency".into(),
+        json!(level.map(|level| match level {
+            1 => "application",
+            _ => "crash",
+        })),
+    );
+    row.insert("at_rest_ms".into(), json!(milliseconds("TimeAtRest")));
     row.insert("durable_ms".into(), json!(milliseconds("TimeToDurable")));
     row.insert(
         "stored_bytes".into(),

@@ -1,0 +1,181 @@
+//! Snapshots for which the guest is prepared by its agent: a real one, Debian's `qemu-ga`, in the demo
+//! guest. It is on a disk of its own, named by `ROOTVIRT_TEST_AGENT_DISK` (`cargo xtask test` makes
+//! it), whose file system is also the one that is brought to rest.
+
+use crate::linux::{BOOT, guest_image};
+use crate::site::*;
+use demo_guest::serial::SerialClient;
+use machines::model::{Consistency, DeviceKind, Snapshot};
+use machines::request::StateRequest as Ask;
+use machines::{DeviceId, Error, MachineId, Machines};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+/// A machine whose guest has the agent's disk, and counts.
+struct Guest {
+    site: Site,
+    id: MachineId,
+}
+
+impl Guest {
+    async fn boot(machines: &Machines, site: Site) -> Option<Guest> {
+        let (image, disk) = (guest_image()?, agent_disk()?);
+        let (boot, data) = (site.path("boot.raw"), site.path("agent.raw"));
+        std::fs::copy(image, &boot).unwrap();
+        std::fs::copy(disk, &data).unwrap();
+        let id = define(machines, "agent").await;
+        let ide = DeviceId(IDE[0].into());
+        add_disk(machines, id, ide.clone(), "0", &boot).await;
+        add_disk(machines, id, ide, "1", &data).await;
+        let port = first(&machines.machine(id).unwrap(), DeviceKind::SerialPort);
+        let serial = PathBuf::from(format!("unix:{}", site.path("serial").display()));
+        let changes = vec![memory(256), connect(port, &serial)];
+        machines
+            .modify_resources(&actor(), id, changes)
+            .await
+            .unwrap();
+        bring(machines, id, Ask::Run).await;
+        let guest = Guest { site, id };
+        guest.serial().wait_ready(BOOT).unwrap();
+        guest.shell("busybox mkdir -p /data && { busybox mount -t ext4 /dev/sdb /data || { busybox dmesg | busybox tail -n 4; false; }; }");
+        Some(guest)
+    }
+
+    fn serial(&self) -> SerialClient {
+        SerialClient::connect(&self.site.path("serial"), BOOT).unwrap()
+    }
+
+    fn shell(&self, command: &str) -> Vec<String> {
+        let mut said = self.try_shell(command);
+        let last = said.pop();
+        assert_eq!(last.as_deref(), Some("fine"), "{command}: {said:?}");
+        said
+    }
+
+    fn try_shell(&self, command: &str) -> Vec<String> {
+        let command = format!("{{ {command}; }} && echo fine");
+        self.serial().shell(&command, BOOT).unwrap()
+    }
+
+    fn start_agent(&self) {
+        self.shell("busybox sh /data/agent/start");
+    }
+
+    /// Whether the guest can write to its file system.
+    fn writes(&self) -> bool {
+        let write = "busybox timeout 60 busybox sh -c 'echo x > /data/x && busybox sync'";
+        self.try_shell(write).last().is_some_and(|l| l == "fine")
+    }
+
+    /// The agent's file system as a snapshot has it.
+    fn file_system(&self, snapshot: &Snapshot) -> PathBuf {
+        let disks = snapshot.settings.devices.iter();
+        let disk = disks.filter(|d| d.kind == DeviceKind::HardDiskImage).nth(1);
+        let layer = disk.unwrap().connection.first().unwrap().clone();
+        let raw = self.site.path("looked-at.raw");
+        let made = Command::new("qemu-img")
+            .args(["convert", "-U", "-O", "raw", &layer])
+            .arg(&raw)
+            .status();
+        assert!(made.unwrap().success());
+        raw
+    }
+}
+
+fn agent_disk() -> Option<PathBuf> {
+    let disk = std::env::var_os("ROOTVIRT_TEST_AGENT_DISK").map(PathBuf::from);
+    if !disk.as_ref().is_some_and(|path| path.is_file()) {
+        println!("skipped: ROOTVIRT_TEST_AGENT_DISK names no disk with a guest agent");
+        return None;
+    }
+    disk
+}
+
+/// Whether a file system's journal must be replayed before it can be used (ext4's superblock:
+/// `s_feature_incompat`, the flag RECOVER).
+fn needs_recovery(file_system: &Path) -> bool {
+    let bytes = std::fs::read(file_system).unwrap();
+    let field = &bytes[1024 + 0x60..][..4];
+    assert_eq!(bytes[1024 + 0x38..][..2], [0x53, 0xef], "no ext4");
+    u32::from_le_bytes(field.try_into().unwrap()) & 4 != 0
+}
+
+fn file_in(file_system: &Path, name: &str) -> String {
+    let program = ["/usr/sbin/debugfs", "/sbin/debugfs"];
+    let program = program.iter().find(|p| Path::new(p).exists()).unwrap();
+    let read = Command::new(program)
+        .args(["-R", &format!("cat /{name}")])
+        .arg(file_system)
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&read.stdout).trim().to_owned()
+}
+
+async fn prepared(machines: &Machines, id: MachineId) -> Result<Arc<Snapshot>, Error> {
+    let wanted = Consistency::Application;
+    let job = machines.create_snapshot_with(&actor(), id, wanted).await?;
+    let job = completed(machines, job).await;
+    assert!(job.at_rest.is_some());
+    Ok(machines.snapshot(job.snapshot.unwrap()).unwrap().1)
+}
+
+async fn owes_nothing(guest: &Guest) {
+    let process = guest.site.process(guest.id).await;
+    eventually("the guest's file systems go on", || async {
+        let mut session = process.talk_to_agent(PATIENCE).await.ok()?;
+        (session.is_frozen(PATIENCE).await == Ok(false)).then_some(())
+    })
+    .await;
+    assert!(guest.writes());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prepared_snapshot_has_a_clean_file_system_and_the_guest_goes_on() {
+    let site = Site::new();
+    let machines = site.open().await;
+    let Some(guest) = Guest::boot(&machines, site).await else {
+        return;
+    };
+    let id = guest.id;
+    let refused = prepared(&machines, id).await;
+    assert!(
+        matches!(refused, Err(Error::NoGuestAgent { .. })),
+        "{refused:?}"
+    );
+    guest.start_agent();
+
+    guest.shell("echo one > /data/one");
+    let crash = snapshot(&machines, id).await;
+    let crash = machines.snapshot(crash).unwrap().1;
+    assert_eq!(
+        (crash.consistency, crash.at_rest),
+        (Consistency::Crash, None)
+    );
+    // The control: without preparation, the file system is as after a loss of power.
+    assert!(needs_recovery(&guest.file_system(&crash)));
+
+    guest.shell("echo two > /data/two");
+    let clean = prepared(&machines, id).await.unwrap();
+    assert_eq!(clean.consistency, Consistency::Application);
+    assert!(clean.at_rest > clean.pause, "{clean:?}");
+    let file_system = guest.file_system(&clean);
+    assert!(!needs_recovery(&file_system));
+    assert_eq!(file_in(&file_system, "two"), "two");
+    owes_nothing(&guest).await;
+
+    // Its memory holds a guest at rest, which goes on when it is restored.
+    bring(&machines, id, Ask::TurnOff).await;
+    apply(&machines, id, clean.id).await;
+    bring(&machines, id, Ask::Run).await;
+    owes_nothing(&guest).await;
+    assert_eq!(guest.shell("busybox cat /data/two"), ["two"]);
+    sound(&machines).await;
+
+    bring(&machines, id, Ask::TurnOff).await;
+    let refused = prepared(&machines, id).await;
+    assert!(
+        matches!(refused, Err(Error::WrongState { .. })),
+        "{refused:?}"
+    );
+}
