@@ -405,7 +405,7 @@ fn size_of_rest(rest: &Rest) -> usize {
 }
 
 /// Bytes that an instance takes, as far as they can be estimated.
-pub(crate) fn size_of_instance(instance: &Instance) -> usize {
+pub fn size_of_instance(instance: &Instance) -> usize {
     let properties: usize = instance
         .properties
         .iter()
