@@ -1,18 +1,23 @@
 //! Open and pull sessions (DSP0200 5.4.2.24 and following): a client takes an answer in portions.
 //!
-//! A session holds the whole answer of the moment it was opened, so pulls see one consistent state;
-//! what that may cost is bounded ([`Limits`]). Sessions belong to the user who opened them, have
+//! A session holds the answer of the moment it was opened, whole or as a stream that makes objects as
+//! they are taken; what that may cost is bounded ([`Limits`]). Sessions belong to the user who opened them, have
 //! names that cannot be guessed, and end by themselves when nobody pulls for a while.
 //!
 //! Not here: how the answer came about (the [`Broker`](crate::Broker)'s operations).
 
 use crate::access::Context;
+use crate::provider::Instances;
 use cim::{CimError, CimStatus, Instance, KeyValue, Keys, ObjectPath, Value};
 use std::collections::HashMap;
+use std::iter::Peekable;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
+
+/// What an object that is not made yet costs: the handle from which it will be.
+const SIZE_IN_STREAM: usize = 64;
 
 /// How much open sessions may hold, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +172,7 @@ struct Session {
 enum Rest {
     Instances(std::vec::IntoIter<Instance>),
     Paths(std::vec::IntoIter<ObjectPath>),
+    Stream(Peekable<Instances>),
 }
 
 impl Rest {
@@ -174,13 +180,31 @@ impl Rest {
         match self {
             Rest::Instances(rest) => rest.len(),
             Rest::Paths(rest) => rest.len(),
+            // The most that can come.
+            Rest::Stream(rest) => {
+                let (least, most) = rest.size_hint();
+                most.unwrap_or(least)
+            }
         }
     }
 
-    fn take(&mut self, count: usize) -> Objects {
-        match self {
+    fn take(&mut self, count: usize) -> Result<Objects, CimError> {
+        Ok(match self {
             Rest::Instances(rest) => Objects::Instances(rest.by_ref().take(count).collect()),
             Rest::Paths(rest) => Objects::Paths(rest.by_ref().take(count).collect()),
+            Rest::Stream(rest) => {
+                let taken: Result<_, _> = rest.by_ref().take(count).collect();
+                Objects::Instances(taken?)
+            }
+        })
+    }
+
+    /// Whether nothing is left. Of a stream, the next object is made for it.
+    fn is_over(&mut self) -> bool {
+        match self {
+            Rest::Instances(rest) => rest.len() == 0,
+            Rest::Paths(rest) => rest.len() == 0,
+            Rest::Stream(rest) => rest.peek().is_none(),
         }
     }
 }
@@ -231,9 +255,39 @@ impl Enumerations {
         timeout: Duration,
         max_object_count: u32,
     ) -> Result<Batch, CimError> {
-        let mut rest = Rest::from(objects);
-        let first = rest.take(count_of(max_object_count));
-        if rest.len() == 0 {
+        self.open_rest(
+            context,
+            kind,
+            Rest::from(objects),
+            timeout,
+            max_object_count,
+        )
+    }
+
+    /// [`Enumerations::open`] over instances that are made as they are pulled. One that cannot be made
+    /// ends the session.
+    pub fn open_stream(
+        &self,
+        context: &Context,
+        kind: Kind,
+        instances: Instances,
+        timeout: Duration,
+        max_object_count: u32,
+    ) -> Result<Batch, CimError> {
+        let rest = Rest::Stream(instances.peekable());
+        self.open_rest(context, kind, rest, timeout, max_object_count)
+    }
+
+    fn open_rest(
+        &self,
+        context: &Context,
+        kind: Kind,
+        mut rest: Rest,
+        timeout: Duration,
+        max_object_count: u32,
+    ) -> Result<Batch, CimError> {
+        let first = rest.take(count_of(max_object_count))?;
+        if rest.is_over() {
             return Ok(Batch {
                 objects: first,
                 context: None,
@@ -273,7 +327,7 @@ impl Enumerations {
             return Err(stopping());
         }
         let id = owned_session(&state, context, id)?;
-        let session = state.sessions.get_mut(&id).ok_or_else(unknown_session)?;
+        let session = state.sessions.get(&id).ok_or_else(unknown_session)?;
         if session.kind != kind {
             return Err(CimError::new(
                 CimStatus::InvalidParameter,
@@ -284,27 +338,32 @@ impl Enumerations {
                 ),
             ));
         }
+        // Making objects takes its time, and others pull meanwhile: this session is not there for as long.
+        let mut session = state.sessions.remove(&id).ok_or_else(unknown_session)?;
+        drop(state);
         let before = session.rest.len();
-        let objects = session.rest.take(count_of(max_object_count));
-        session.expires = Instant::now() + session.timeout;
-        let left = session.rest.len();
-        if left == 0 {
-            state.sessions.remove(&id);
+        let objects = session.rest.take(count_of(max_object_count))?;
+        if session.rest.is_over() {
             return Ok(Batch {
                 objects,
                 context: None,
             });
         }
+        session.expires = Instant::now() + session.timeout;
         // The memory of the objects that went out is free again, in proportion.
-        session.bytes = session.bytes / before.max(1) * left;
+        session.bytes = session.bytes / before.max(1) * session.rest.len();
+        let mut state = self.swept();
+        if state.stopping {
+            return Err(stopping());
+        }
+        state.sessions.insert(id, session);
         Ok(Batch {
             objects,
             context: Some(id.to_string()),
         })
     }
 
-    /// Ends a session early. A pull and a close of one session cannot overlap: a pull only takes
-    /// what is already there, and does it under the same lock.
+    /// Ends a session early. While it is being pulled from, it is not known.
     pub fn close(&self, context: &Context, id: &str) -> Result<(), CimError> {
         let mut state = self.swept();
         let id = owned_session(&state, context, id)?;
@@ -401,6 +460,7 @@ fn size_of_rest(rest: &Rest) -> usize {
     match rest {
         Rest::Instances(rest) => rest.as_slice().iter().map(size_of_instance).sum(),
         Rest::Paths(rest) => rest.as_slice().iter().map(size_of_path).sum(),
+        Rest::Stream(_) => rest.len().saturating_mul(SIZE_IN_STREAM),
     }
 }
 

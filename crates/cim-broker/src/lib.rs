@@ -11,6 +11,7 @@
 //!   resolve      any spelling of a path -> the one instance it means
 //!   instances    enumerate and get
 //!   links        the association table: instances, associators, references
+//!   streams      enumerations and queries whose instances are made as they are taken
 //!   query        WQL, and which parts of a filter a provider or the table can answer
 //!   invoke       method calls;  arguments: their checks and conversions
 //! events         subscriptions to what happens to instances
@@ -41,6 +42,7 @@ mod query;
 mod resolve;
 pub mod scan;
 mod schema;
+mod streams;
 
 pub use access::{Context, Role};
 pub use broker::{
@@ -48,6 +50,7 @@ pub use broker::{
 };
 pub use events::{NoEvent, Subscription};
 pub use provider::{
-    ArgumentFault, ArgumentFaultKind, Arguments, Association, Change, Changes, Equality,
+    ArgumentFault, ArgumentFaultKind, Arguments, Association, Change, Changes, Equality, Instances,
     Interruption, MethodOutcome, Provider,
 };
+pub use streams::QueryStream;

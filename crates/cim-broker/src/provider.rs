@@ -120,6 +120,9 @@ pub trait Changes: Send {
     async fn next(&mut self) -> Result<Vec<Change>, Interruption>;
 }
 
+/// Instances that are made as they are taken.
+pub type Instances = Box<dyn Iterator<Item = Result<Instance, CimError>> + Send>;
+
 /// Answers for some classes of one namespace. Reads are synchronous: they look at published state
 /// and never wait.
 #[async_trait]
@@ -142,6 +145,18 @@ pub trait Provider: Send + Sync + 'static {
         class: &Name,
         filter: &[Equality],
     ) -> Result<Vec<Instance>, CimError>;
+
+    /// [`Provider::enumerate`], each instance made when it is taken, of the moment of this call. For
+    /// providers of many instances.
+    fn stream(
+        &self,
+        context: &Context,
+        class: &Name,
+        filter: &[Equality],
+    ) -> Result<Instances, CimError> {
+        let all = self.enumerate(context, class, filter)?;
+        Ok(Box::new(all.into_iter().map(Ok)))
+    }
 
     /// The paths of [`Provider::enumerate`], where they are cheaper than the instances.
     fn enumerate_paths(

@@ -105,7 +105,7 @@ impl Broker {
     /// The filters to enumerate with: together their answers hold every instance that can pass.
     /// There is a second when a text literal can be read in two ways (with and without escapes),
     /// for an index must be asked for each; another such literal is left to the condition itself.
-    fn pushed_down(
+    pub(crate) fn pushed_down(
         &self,
         context: &Context,
         space: &ServedNamespace,
@@ -319,6 +319,18 @@ impl Broker {
             }
         }
         Ok(QueryResult::Instances(found))
+    }
+}
+
+/// Whether a condition names objects by their paths.
+pub(crate) trait NamesPaths {
+    fn names_paths(&self) -> bool;
+}
+
+impl NamesPaths for Select {
+    fn names_paths(&self) -> bool {
+        let mut equalities = self.equalities().into_iter();
+        equalities.any(|it| it.property.is("__PATH") || it.property.is("__RELPATH"))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::read;
 use async_trait::async_trait;
 use cim::{CimError, Instance, Name, ObjectPath};
 use cim_broker::provider::ArgumentFault;
-use cim_broker::{Arguments, Changes, Context, Equality, MethodOutcome, Provider, Role};
+use cim_broker::{Arguments, Changes, Context, Equality, Instances, MethodOutcome, Provider, Role};
 use std::sync::Arc;
 
 /// Answers for every class of the namespace that is not an association.
@@ -42,6 +42,18 @@ impl Provider for HyperV {
             .iter()
             .map(|subject| self.host.instance(subject))
             .collect()
+    }
+
+    /// The machines, snapshots and jobs of this moment, which do not change any more.
+    fn stream(
+        &self,
+        _: &Context,
+        class: &Name,
+        filter: &[Equality],
+    ) -> Result<Instances, CimError> {
+        let host = self.host.clone();
+        let subjects = self.host.list(class.as_str(), filter).into_iter();
+        Ok(Box::new(subjects.map(move |it| host.instance(&it))))
     }
 
     fn enumerate_paths(

@@ -6,7 +6,7 @@ use cim::mof::Repository;
 use cim::path::fold_key_text;
 use cim::{CimError, Class, Instance, Name, Namespace, ObjectPath, Property, Type, Value};
 use cim_broker::{
-    ArgumentFault, ArgumentFaultKind, Arguments, Association, Broker, Context, Equality,
+    ArgumentFault, ArgumentFaultKind, Arguments, Association, Broker, Context, Equality, Instances,
     MethodOutcome, Provider, Role,
 };
 use std::collections::HashMap;
@@ -124,6 +124,23 @@ impl Provider for Fleet {
             .enumerated
             .fetch_add(found.len(), Ordering::SeqCst);
         Ok(found)
+    }
+
+    fn stream(
+        &self,
+        context: &Context,
+        class: &Name,
+        filter: &[Equality],
+    ) -> Result<Instances, CimError> {
+        let all = self.enumerate(context, class, filter)?;
+        self.counters
+            .enumerated
+            .fetch_sub(all.len(), Ordering::SeqCst);
+        let counters = Arc::clone(&self.counters);
+        Ok(Box::new(all.into_iter().map(move |instance| {
+            counters.enumerated.fetch_add(1, Ordering::SeqCst);
+            Ok(instance)
+        })))
     }
 
     fn required_role(&self, _class: &Name, method: &Name) -> Role {

@@ -3,7 +3,7 @@
 use crate::fleet::{NAMESPACE, World, account, administrator, machine_id, world};
 use cim::wql::{InstanceRow, Query};
 use cim::{CimError, CimStatus, Instance, Name, Namespace, Value};
-use cim_broker::{QueryResult, Role};
+use cim_broker::{QueryResult, QueryStream, Role};
 use proptest::prelude::*;
 use std::sync::OnceLock;
 
@@ -13,9 +13,20 @@ fn run(world: &World, query: &str) -> Result<QueryResult, CimError> {
         .query(&administrator(), &world.namespace, "WQL", query)
 }
 
+/// What a query answers, at once and as a stream.
 fn found(world: &World, query: &str) -> Vec<Instance> {
+    let stream = world
+        .broker
+        .stream_query(&administrator(), &world.namespace, "WQL", query);
     match run(world, query).unwrap_or_else(|error| panic!("{query}: {error}")) {
-        QueryResult::Instances(instances) => instances,
+        QueryResult::Instances(instances) => {
+            let Ok(QueryStream::Instances(stream)) = stream else {
+                panic!("{query}: no stream of instances");
+            };
+            let streamed: Result<Vec<_>, _> = stream.collect();
+            assert_eq!(streamed.unwrap(), instances, "{query}");
+            instances
+        }
         QueryResult::Classes(_) => panic!("{query}: classes"),
     }
 }

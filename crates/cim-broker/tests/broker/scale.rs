@@ -1,7 +1,10 @@
 //! What the broker asks of providers when there is much: counted, not timed.
 
 use crate::fleet::{World, administrator, machine_id, machine_path, path, world};
+use cim::Name;
+use cim_broker::enumeration::{Enumerations, Kind};
 use cim_broker::{AssociatorFilter, QueryResult, ReferenceFilter};
+use std::time::Duration;
 
 /// 10,000 machines with 9 snapshots each: 100,000 settings.
 fn large() -> World {
@@ -17,6 +20,30 @@ fn hits(world: &World, query: &str) -> usize {
         QueryResult::Instances(instances) => instances.len(),
         QueryResult::Classes(classes) => classes.len(),
     }
+}
+
+#[tokio::test]
+async fn what_is_pulled_is_made_when_it_is_pulled() {
+    let world = &world(1000, 0);
+    let (me, counters) = (administrator(), world.counters());
+    let machines = world
+        .broker
+        .stream_instances(&me, &world.namespace, &Name::new("T_Machine"), true, None)
+        .unwrap();
+    let sessions = Enumerations::default();
+    let (kind, long) = (Kind::InstancesWithPath, Duration::from_secs(60));
+    let mut batch = sessions.open_stream(&me, kind, machines, long, 10).unwrap();
+    let mut seen = batch.objects.len();
+    // One more tells that it is not over.
+    assert_eq!((seen, counters.enumerated()), (10, 11));
+    while let Some(id) = batch.context {
+        assert_eq!(sessions.remaining(&me, &id).unwrap(), 1000 - seen as u64);
+        batch = sessions.pull(&me, kind, &id, 100).unwrap();
+        assert!(counters.enumerated() <= 100);
+        seen += batch.objects.len();
+    }
+    assert_eq!(seen, 1000);
+    assert_eq!(sessions.open_sessions(), 0);
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(crate) struct Operations {
 
 /// What an operation is run with.
 pub(super) struct Call<'a> {
-    broker: &'a Broker,
+    broker: &'a Arc<Broker>,
     enumerations: &'a Enumerations,
     context: &'a Context,
     namespace: Namespace,

@@ -1,10 +1,11 @@
 //! Open, pull, close: answers taken in portions.
 
 use super::{Call, Outcome, associations, place};
-use cim::{CimError, CimStatus, CimType, Instance, Name, ObjectPath, Property, Type, Value};
-use cim_broker::QueryResult;
+use cim::{CimError, CimStatus, CimType, Name, ObjectPath, Property, Type, Value};
 use cim_broker::enumeration::{Batch, Kind, Objects, OpenOptions};
+use cim_broker::{Instances, QueryStream};
 use cim_xml::response::{InstanceForm, IntrinsicResult, PathForm, Returned};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What an Open operation has settled before it looks for objects.
@@ -19,13 +20,9 @@ pub(super) fn open_enumerate_instances(mut call: Call<'_>) -> Outcome {
     let class_origin = call.parameters.boolean("IncludeClassOrigin", false)?;
     let properties = call.parameters.names("PropertyList")?;
     let opening = call.opening()?;
-    let instances = call.broker.enumerate_instances(
-        call.context,
-        &call.namespace,
-        &class,
-        deep,
-        properties.as_deref(),
-    )?;
+    let instances =
+        call.broker
+            .stream_instances(call.context, &call.namespace, &class, deep, properties)?;
     call.open_instances(&opening, instances, class_origin)
 }
 
@@ -51,6 +48,7 @@ pub(super) fn open_associator_instances(mut call: Call<'_>) -> Outcome {
         &filter,
         properties.as_deref(),
     )?;
+    let instances = Box::new(instances.into_iter().map(Ok));
     call.open_instances(&opening, instances, class_origin)
 }
 
@@ -77,6 +75,7 @@ pub(super) fn open_reference_instances(mut call: Call<'_>) -> Outcome {
         &filter,
         properties.as_deref(),
     )?;
+    let instances = Box::new(instances.into_iter().map(Ok));
     call.open_instances(&opening, instances, class_origin)
 }
 
@@ -109,20 +108,23 @@ pub(super) fn open_query_instances(mut call: Call<'_>) -> Outcome {
     let query = options.filter_query.ok_or_else(|| missing("FilterQuery"))?;
     let found = call
         .broker
-        .query(call.context, &call.namespace, &language, &query)?;
-    let QueryResult::Instances(mut instances) = found else {
+        .stream_query(call.context, &call.namespace, &language, &query)?;
+    let QueryStream::Instances(instances) = found else {
         return Err(CimError::new(
             CimStatus::InvalidQuery,
             "The query selects classes; OpenQueryInstances enumerates instances. Use ExecQuery.",
         ));
     };
-    for instance in &mut instances {
-        place::mark_embedded(call.broker, &call.namespace, instance);
-    }
-    let batch = call.enumerations.open(
+    let (broker, namespace) = (Arc::clone(call.broker), call.namespace.clone());
+    let instances = instances.map(move |instance| {
+        let mut instance = instance?;
+        place::mark_embedded(&broker, &namespace, &mut instance);
+        Ok(instance)
+    });
+    let batch = call.enumerations.open_stream(
         call.context,
         Kind::QueryInstances,
-        Objects::Instances(instances),
+        Box::new(instances),
         timeout,
         options.max_object_count,
     )?;
@@ -191,24 +193,27 @@ impl Call<'_> {
     fn open_instances(
         &self,
         opening: &Opening,
-        mut instances: Vec<Instance>,
+        instances: Instances,
         class_origin: bool,
     ) -> Outcome {
-        for instance in &mut instances {
-            place::mark_embedded(self.broker, &self.namespace, instance);
+        let (broker, namespace) = (Arc::clone(self.broker), self.namespace.clone());
+        let instances = instances.map(move |instance| {
+            let mut instance = instance?;
+            place::mark_embedded(&broker, &namespace, &mut instance);
             if let Some(path) = &mut instance.path {
-                place::complete(self.broker, &self.namespace, path);
+                place::complete(&broker, &namespace, path);
             }
             if !class_origin {
                 for property in &mut instance.properties {
                     property.origin = None;
                 }
             }
-        }
-        let batch = self.enumerations.open(
+            Ok(instance)
+        });
+        let batch = self.enumerations.open_stream(
             self.context,
             Kind::InstancesWithPath,
-            Objects::Instances(instances),
+            Box::new(instances),
             opening.timeout,
             opening.max_object_count,
         )?;
