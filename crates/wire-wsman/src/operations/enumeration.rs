@@ -109,6 +109,12 @@ pub(super) fn pull(call: &Call) -> Result<Reply, Fault> {
     })
 }
 
+/// How many items a Pull wants.
+pub(super) fn most_items(call: &Call) -> Result<usize, Fault> {
+    let body = operation(call, "Pull")?;
+    Ok(count(body, uri::ENUMERATION, "MaxElements")?.unwrap_or(1))
+}
+
 pub(super) fn release(call: &Call) -> Result<Reply, Fault> {
     let body = operation(call, "Release")?;
     let open = &call.operations.enumerations;

@@ -4,6 +4,7 @@
 //! transfer       Get, Put, Create, Delete
 //! enumeration    Enumerate, Pull, Release;  filter: what is enumerated
 //! invoke         methods
+//! eventing       Subscribe, Renew, GetStatus, Unsubscribe, pulls of events
 //! service        Identify, the service's own settings
 //! ```
 //!
@@ -12,9 +13,11 @@
 
 mod enumeration;
 pub(crate) mod enumerations;
+mod eventing;
 pub mod filter;
 mod invoke;
 mod service;
+mod subscriptions;
 mod transfer;
 
 use crate::resource::Resource;
@@ -26,6 +29,7 @@ use cim_broker::{Broker, Context};
 use enumerations::{Enumerations, Limits};
 use std::sync::Arc;
 use std::time::Duration;
+use subscriptions::Subscriptions;
 
 /// How long an answer may be when the client does not say.
 const DEFAULT_ENVELOPE: usize = 500 << 10;
@@ -58,6 +62,7 @@ pub struct Product {
 pub(crate) struct Operations {
     broker: Arc<Broker>,
     enumerations: Arc<Enumerations>,
+    subscriptions: Arc<Subscriptions>,
     product: Arc<Product>,
 }
 
@@ -75,6 +80,7 @@ impl Operations {
         Operations {
             broker,
             enumerations: Arc::new(Enumerations::new(Limits::default())),
+            subscriptions: Arc::default(),
             product: Arc::new(product),
         }
     }
@@ -142,8 +148,15 @@ impl Call {
             (uri::TRANSFER, "Create") => transfer::create,
             (uri::TRANSFER, "Delete") => transfer::delete,
             (uri::ENUMERATION, "Enumerate") => enumeration::enumerate,
+            (uri::ENUMERATION, "Pull") if eventing::is_pull(&self) => {
+                return eventing::pull(self).await;
+            }
             (uri::ENUMERATION, "Pull") => enumeration::pull,
             (uri::ENUMERATION, "Release") => enumeration::release,
+            (uri::EVENTING, "Subscribe") => eventing::subscribe,
+            (uri::EVENTING, "Renew") => eventing::renew,
+            (uri::EVENTING, "GetStatus") => eventing::status,
+            (uri::EVENTING, "Unsubscribe") => eventing::unsubscribe,
             (uri::TRANSFER | uri::ENUMERATION | uri::EVENTING, _) => {
                 let reason = format!("The action {action} is not one of this service.");
                 return Err(Fault::action_not_supported(reason));

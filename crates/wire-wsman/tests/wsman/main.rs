@@ -7,6 +7,7 @@ mod model;
 mod calls;
 mod driver;
 mod enumerations;
+mod events;
 mod faults;
 mod logons;
 mod seeds;

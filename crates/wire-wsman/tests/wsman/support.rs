@@ -3,7 +3,7 @@
 use crate::model;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use cim_broker::Role;
+use cim_broker::{Broker, Role};
 use http_server::{Authenticator, HttpLimits, Identity, Listen, LocalAddress, Verification};
 use ntlm::{NtHash, ServerNames};
 use spnego::{Account, Attempt, Audit, Logons, Lookup, Refusal};
@@ -67,6 +67,10 @@ pub struct Shop {
 }
 
 pub async fn shop() -> Shop {
+    serve(model::broker()).await
+}
+
+pub async fn serve(broker: Broker) -> Shop {
     let accounts = Arc::new(Accounts);
     let names = ServerNames::of_host("shop");
     let logons = Logons::new(names, accounts.clone(), accounts.clone());
@@ -84,7 +88,7 @@ pub async fn shop() -> Shop {
             version: "1".to_owned(),
         },
     };
-    let server = Server::bind(config, Arc::new(model::broker())).await;
+    let server = Server::bind(config, Arc::new(broker)).await;
     let server = server.expect("the server binds");
     let LocalAddress::Plain(address) = server.local_addresses()[0].clone() else {
         panic!("not a plain listener");
