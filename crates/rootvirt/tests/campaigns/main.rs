@@ -6,6 +6,7 @@
 //! - [`lockstep`]: memory and disks of live snapshots are of one instant, and torn ones are noticed
 //! - [`flips`]: single bits of a snapshot's files change, and are found
 //! - [`rehearsals`]: a clone of a snapshot is gone whatever the service dies of
+//! - [`disks`]: disks of the host are slow, or fail
 //! - [`faults`]: QEMU dies, space runs out, jobs are cancelled, the service restarts
 //!
 //! [`site`] is a service with its data directory, [`machine`] a machine with the demo guest, and
@@ -15,7 +16,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod disks;
 mod faults;
+mod faulty_disk;
 mod flips;
 mod invariants;
 mod kills;
