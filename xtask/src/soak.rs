@@ -3,9 +3,10 @@
 use crate::setup::{self, Need};
 use crate::{Outcome, WrongUsage, guest, process};
 
-pub const USAGE: &str = "soak [kills|flips] [--rounds N]\n      \
+pub const USAGE: &str = "soak [kills|flips|lockstep] [--rounds N]\n      \
     kills: kills the service at every step of the snapshot verbs, and at any time, N times over (4)\n      \
-    flips: flips N single bits (1000) of manifests, memory images and layers; all must be found";
+    flips: flips N single bits (1000) of manifests, memory images and layers; all must be found\n      \
+    lockstep: goes every way back to a running guest N times (50): memory and disks are of one instant";
 
 /// A campaign with a long form.
 #[derive(Debug, PartialEq)]
@@ -18,7 +19,7 @@ struct Campaign {
     usual: u32,
 }
 
-const CAMPAIGNS: [Campaign; 2] = [
+const CAMPAIGNS: [Campaign; 3] = [
     Campaign {
         name: "kills",
         test: "kills::killed_at_every_step_for_long",
@@ -31,6 +32,12 @@ const CAMPAIGNS: [Campaign; 2] = [
         test: "flips::a_thousand_flipped_bits_are_found",
         variable: "ROOTVIRT_SOAK_FLIPS",
         usual: 1000,
+    },
+    Campaign {
+        name: "lockstep",
+        test: "lockstep::every_way_back_is_to_one_instant_for_long",
+        variable: "ROOTVIRT_SOAK_LOCKSTEP",
+        usual: 50,
     },
 ];
 
@@ -50,7 +57,7 @@ pub fn run(arguments: &[String]) -> Outcome {
 }
 
 fn parse(arguments: &[String]) -> Result<(&'static Campaign, u32), WrongUsage> {
-    let [mut chosen, _] = CAMPAIGNS.each_ref();
+    let [mut chosen, ..] = CAMPAIGNS.each_ref();
     let mut rounds = None;
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
@@ -84,6 +91,7 @@ mod tests {
         assert_eq!(parse(""), Some(("kills", 4)));
         assert_eq!(parse("kills --rounds 7"), Some(("kills", 7)));
         assert_eq!(parse("flips"), Some(("flips", 1000)));
+        assert_eq!(parse("lockstep"), Some(("lockstep", 50)));
         for wrong in ["--rounds", "--rounds 0", "--rounds x", "flops"] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }

@@ -195,6 +195,10 @@ pub struct Serve {
     /// are not hashed [default: 256]
     #[arg(long, value_name = "MIB")]
     pub hash_rate: Option<u64>,
+    /// When a machine started from a saved state runs: as soon as its devices are there, its memory
+    /// on demand, or with all of its memory [default: on-demand]
+    #[arg(long, value_name = "on-demand|whole")]
+    pub restore: Option<String>,
     /// Whether memory images are compressed, in the background, after they were taken: off or zstd
     /// [default: off]
     #[arg(long, value_name = "off|zstd")]

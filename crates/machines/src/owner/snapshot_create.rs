@@ -560,7 +560,13 @@ fn receive_failure(path: &Path, cause: ReceiveError) -> Error {
             there: files::free_space(path).unwrap_or(0),
         };
     }
-    Error::qemu("Writing the memory image")(cause)
+    match (&cause, cause.raw_os_error()) {
+        // The host's disk, and not QEMU.
+        (ReceiveError::File { path, .. }, Some(code)) => {
+            Error::io("Writing the memory image", path)(std::io::Error::from_raw_os_error(code))
+        }
+        _ => Error::qemu("Writing the memory image")(cause),
+    }
 }
 
 /// Everything is on disk: the manifest, the rows, the end of the job.

@@ -83,6 +83,7 @@ async fn open_machines(settings: &Settings) -> Result<Arc<Machines>, Failure> {
         huge_pages_limit: settings.huge_pages_limit,
         verify_before_apply: settings.verify_before_apply,
         hash_rate_mib: settings.hash_rate_mib,
+        restore_on_demand: settings.restore_on_demand,
         memory_compression: settings.memory_compression,
         ..machines::Config::new(&settings.data_dir)
     };

@@ -25,6 +25,7 @@ struct File {
     huge_pages_limit: Option<TextOrNumber>,
     verify_before_apply: Option<String>,
     hash_rate: Option<u64>,
+    restore: Option<String>,
     memory_compression: Option<String>,
 }
 
@@ -81,6 +82,8 @@ pub struct Settings {
     pub verify_before_apply: Depth,
     /// How fast frozen layers are read to hash them, in MiB a second; 0: they are not.
     pub hash_rate_mib: u64,
+    /// Whether a machine runs before all of a saved state's memory is there.
+    pub restore_on_demand: bool,
     /// How memory images are stored in the long run.
     pub memory_compression: Compression,
 }
@@ -144,6 +147,16 @@ impl Settings {
             .map_or(Ok(Depth::default()), |text| text.parse())
             .map_err(|error| Failure::usage(format!("--verify-before-apply: {error}")))?;
         let hash_rate_mib = options.hash_rate.or(file.hash_rate).unwrap_or(256);
+        let restore = options.restore.as_ref().or(file.restore.as_ref());
+        let restore_on_demand = match restore.map(String::as_str) {
+            None | Some("on-demand") => true,
+            Some("whole") => false,
+            Some(other) => {
+                return Err(Failure::usage(format!(
+                    "--restore: {other:?} is neither on-demand nor whole"
+                )));
+            }
+        };
         let memory_compression = options.memory_compression.as_ref();
         let memory_compression = memory_compression
             .or(file.memory_compression.as_ref())
@@ -165,6 +178,7 @@ impl Settings {
             huge_pages_limit,
             verify_before_apply,
             hash_rate_mib,
+            restore_on_demand,
             memory_compression,
         })
     }

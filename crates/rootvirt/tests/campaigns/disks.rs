@@ -113,7 +113,10 @@ fn a_disk_that_fails_is_named_and_costs_nothing() {
     layers.repair();
     let said = shown["status"].to_string();
     println!("a disk under layers failed: {said}");
-    assert!(said.contains(folder.join("disks").to_str().unwrap()), "{said}");
+    assert!(
+        said.contains(folder.join("disks").to_str().unwrap()),
+        "{said}"
+    );
     eventually("the guest goes on by itself", PATIENCE, || {
         (machine.show(&site)["health"] == 5).then_some(())
     });

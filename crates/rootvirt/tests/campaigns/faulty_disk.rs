@@ -75,7 +75,11 @@ impl FaultyDisk {
         };
         disk.answer();
         disk.tell("qmp_capabilities", json!({}));
-        disk.device = output(Command::new("losetup").args(["--find", "--show"]).arg(&shown));
+        disk.device = output(
+            Command::new("losetup")
+                .args(["--find", "--show"])
+                .arg(&shown),
+        );
         let Some(device) = disk.device.clone() else {
             println!("skipped: there are no loop devices");
             return None;

@@ -2,7 +2,7 @@
 //! for is there and whole, and no other file is.
 
 use crate::machine::{Machine, RATE, disk_counters};
-use crate::site::{PATIENCE, Site};
+use crate::site::{PATIENCE, Site, eventually};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -40,6 +40,7 @@ impl Frozen {
 /// Waits until the machine is at rest, and checks everything about it.
 pub fn check(site: &Site, machine: &mut Machine, frozen: &mut Frozen) -> Facts {
     machine.wait_until_at_rest(site);
+    wait_for_images(site, machine);
     let running = machine.state(site) == "running";
     let mut halted_at = None;
     if running {
@@ -59,6 +60,26 @@ pub fn check(site: &Site, machine: &mut Machine, frozen: &mut Frozen) -> Facts {
         machine.goes_on();
     }
     facts
+}
+
+/// Waits until no memory image is being written anew, and none is left that only another one needs:
+/// nothing shows that.
+fn wait_for_images(site: &Site, machine: &Machine) {
+    let folder = folder_of(site, machine).join("snapshots");
+    eventually("memory images are at rest", PATIENCE, || {
+        let known = machine.snapshots(site);
+        let mut found = BTreeSet::new();
+        gather(&folder, &mut found);
+        let unneeded = |path: &PathBuf| {
+            let of = path.parent().and_then(|folder| folder.file_name());
+            let named = known
+                .iter()
+                .any(|id| of.is_some_and(|of| of == id.as_str()));
+            let is_image = path.file_name().is_some_and(|n| n == "memory.img");
+            path.extension().is_some_and(|e| e == "flat") || (is_image && !named)
+        };
+        (!found.iter().any(unneeded)).then_some(())
+    });
 }
 
 fn look(site: &Site, machine: &Machine, frozen: &mut Frozen) -> Facts {

@@ -4,7 +4,7 @@
 
 use crate::invariants::{self, Facts, Frozen};
 use crate::machine::Machine;
-use crate::site::{Site, Started};
+use crate::site::{PATIENCE, Site, Started};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,16 @@ const LIVE_REMOVE: &[&str] = &[
     "remove.pulled",
     "remove.merged",
     "remove.done",
+];
+/// Steps of a removal that merges one frozen layer into another while the guest runs, and of what
+/// becomes of the memory image that only the next one stands on.
+const MIDDLE_REMOVE: &[&str] = &[
+    "remove.merged",
+    "remove.renamed",
+    "remove.placed",
+    "image.rename",
+    "image.renamed",
+    "image.recorded",
 ];
 /// Steps of a removal that merges one frozen layer into another.
 const REST_REMOVE: &[&str] = &[
@@ -155,6 +165,14 @@ impl Campaign {
             self.prune(2);
         }
         assert_eq!(removals.next(), None);
+        for point in MIDDLE_REMOVE {
+            while self.ids().len() < 3 {
+                self.further_snapshot();
+            }
+            let middle = self.ids()[1].clone();
+            self.kill_at(point, Verb::Remove, Some(&middle));
+        }
+        self.prune(2);
         self.kill_twice("create.sending", "create.undo");
         if extent == Extent::Full {
             self.kill_twice("create.switched", "create.undo");
@@ -283,7 +301,7 @@ impl Campaign {
         let _ = self.site.try_ask(&command);
         // The client may know before the service is quite dead.
         let begun = Instant::now();
-        while !self.site.is_dead() && begun.elapsed() < SETTLED {
+        while !self.site.is_dead() && begun.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(5));
         }
         assert!(

@@ -11,7 +11,7 @@
 //!
 //! [`site`] is a service with its data directory, [`machine`] a machine with the demo guest, and
 //! [`invariants`] what must hold whenever the service is ready. The tests need
-//! `ROOTVIRT_TEST_GUEST` (`cargo xtask test` sets it). Kills and flips have long forms:
+//! `ROOTVIRT_TEST_GUEST` (`cargo xtask test` sets it). Kills, flips and lockstep have long forms:
 //! `cargo xtask soak`.
 
 #![allow(clippy::unwrap_used)]
