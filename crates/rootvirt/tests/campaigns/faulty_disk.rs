@@ -63,9 +63,7 @@ impl FaultyDisk {
             println!("skipped: QEMU's storage daemon shows no files through FUSE here");
             return None;
         };
-        let Some(daemon) = daemon.0.take() else {
-            return None;
-        };
+        let daemon = daemon.0.take()?;
         let mut disk = FaultyDisk {
             place: place.to_owned(),
             device: None,
