@@ -10,6 +10,7 @@
 mod contender;
 mod course;
 mod disk;
+mod enumerations;
 mod guest;
 mod heartbeat;
 mod host;
@@ -37,6 +38,11 @@ pub fn run(arguments: &[String]) -> Outcome {
         && flag == isolation::INSIDE
     {
         return isolation::end_with_caller(|| snapshot::run(&serde_json::from_str(plan)?));
+    }
+    if let [what, arguments @ ..] = arguments
+        && what == enumerations::NAME
+    {
+        return enumerations::run(arguments);
     }
     let request = plan::parse(arguments)?;
     let (results, broken_off) = if request.from.is_empty() {

@@ -13,7 +13,9 @@ pub const USAGE: &str = "bench [snapshot] [--full] [--ram SIZE,...] [--load LOAD
     [--huge-pages auto|off|MIB] [--warm-up MIB] [--from FILE]...\n      \
     compares live snapshots, saving and restoring with libvirt's and QEMU's own\n      \
     SIZE is like 4G or 512M; LOAD is idle, unlimited or MiB/s; --json ends with one line of JSON;\n      \
-    --full takes hours; --from shows (and --write-docs writes down) an earlier run";
+    --full takes hours; --from shows (and --write-docs writes down) an earlier run\n  \
+    bench enumerations [--machines N] [--json]\n      \
+    how fast many machines are enumerated, over CIM-XML and WS-Management";
 
 const DEFAULT_ROUNDS: usize = 3;
 const FULL_ROUNDS: usize = 5;
