@@ -12,7 +12,7 @@ use crate::owner::record::Record;
 use crate::owner::state_verbs::{kill, turned_off, undo_save};
 use crate::owner::work::{Guest, Work};
 use crate::owner::{
-    guest_watch, merge, quiesce, restore, shorten, snapshot_apply, snapshot_create,
+    guest_watch, merge, quiesce, receiving, restore, shorten, snapshot_apply, snapshot_create,
     snapshot_remove, stall, state_verbs,
 };
 use crate::request::Actor;
@@ -135,7 +135,7 @@ async fn settle_saga(work: &mut Work, row: &JournalRow, job: &JobHandle) -> Resu
         }
         Plan::Save(plan) => {
             if let Ok(process) = work.process() {
-                snapshot_create::stop_sending(&process).await;
+                receiving::stop_sending(&process).await;
             }
             undo_save(work, &plan).await;
             Err(Error::ServiceRestarted)

@@ -1,6 +1,6 @@
 //! Taking the new layers of a snapshot that did not come about out of their chains again.
 
-use super::snapshot_create::stop_sending;
+use super::receiving::stop_sending;
 use super::work::{Work, block_job, blocking, node};
 use crate::error::Error;
 use crate::files;

@@ -15,6 +15,7 @@ mod memory;
 pub(crate) mod merge;
 pub(crate) mod merge_choice;
 pub(crate) mod quiesce;
+pub(crate) mod receiving;
 pub(crate) mod record;
 pub(crate) mod restore;
 pub(crate) mod shorten;

@@ -2,9 +2,10 @@
 
 use super::images;
 use super::memory;
+use super::receiving::{listen, stop_sending, wait_for_memory};
 use super::record::Record;
 use super::restore;
-use super::snapshot_create::{self, listen, stop_sending, wait_for_memory};
+use super::snapshot_create;
 use super::work::{Work, blocking};
 use crate::catalog::{DurableState, Image};
 use crate::error::Error;
