@@ -1,5 +1,5 @@
-#![no_main]
 //! Sealed messages over plain HTTP: what can be taken apart can be put together again.
+#![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use wire_wsman::encryption;

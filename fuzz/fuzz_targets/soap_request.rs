@@ -1,5 +1,5 @@
-#![no_main]
 //! SOAP requests: whatever the bytes, an answer within the limits.
+#![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use wire_wsman::soap::{request, xml};

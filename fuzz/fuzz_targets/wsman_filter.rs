@@ -1,5 +1,5 @@
-#![no_main]
 //! Filters of enumerations and subscriptions.
+#![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use wire_wsman::{filter, soap::xml};

@@ -3,10 +3,10 @@
 //!
 //! The classes themselves are MOF files (`mof/`, `mof/v2/`), compiled by [`schema`]. What exists and
 //! how it is named is in `subject`; how it is shown in `read`; what leads where in `associations`,
-//! one table; what happens to it in `changes`; what the two versions call otherwise in `version`.
-//! There is one [`host::Host`] for each namespace, which knows its version; the rest is written once.
+//! one table; what happens to it in `changes`; what the two versions call otherwise in `version`;
 //! what can be done in `methods`, one table of rights and one function for each verb. [`errors`]
-//! says what each cause of a failure is called on the wires.
+//! says what each cause of a failure is called on the wires. There is one `host::Host` for each
+//! namespace, which knows its version; the rest is written once.
 //!
 //! Not here: what a virtual machine does (`machines`), queries, paths that are incomplete, access
 //! (`cim-broker`), protocols (the wires).
