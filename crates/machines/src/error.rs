@@ -222,6 +222,7 @@ pub enum QemuError {
     Restore(#[from] qemu::memory_image::RestoreError),
     Postcopy(#[from] qemu::postcopy::PostcopyError),
     Receive(#[from] qemu::receiver::ReceiveError),
+    Screen(#[from] qemu::console::ScreenError),
     Merge(#[from] qemu::merge::MergeError),
     Img(#[from] qemu::img::ImgError),
     Name(#[from] qemu::spec::BadId),

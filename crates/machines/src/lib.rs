@@ -12,6 +12,7 @@ pub mod accounts;
 mod automatic;
 pub mod catalog;
 pub mod check;
+pub mod console;
 mod directory;
 pub mod error;
 pub mod feed;

@@ -409,7 +409,7 @@ impl Machines {
     ) -> Result<Vec<DeviceId>, Error> {
         match self.ask(actor, id, Request::Add(devices)).await? {
             Answer::Devices(ids) => Ok(ids),
-            Answer::Done | Answer::Job(_) | Answer::Forecast(_) => Ok(Vec::new()),
+            _ => Ok(Vec::new()),
         }
     }
 
@@ -506,7 +506,7 @@ impl Machines {
     pub async fn check_snapshot(&self, actor: &Actor, id: MachineId) -> Result<Forecast, Error> {
         match self.ask(actor, id, Request::CheckSnapshot).await? {
             Answer::Forecast(forecast) => Ok(*forecast),
-            Answer::Done | Answer::Job(_) | Answer::Devices(_) => Err(Error::ServiceStopping),
+            _ => Err(Error::ServiceStopping),
         }
     }
 
@@ -638,14 +638,19 @@ impl Machines {
         match self.ask(actor, id, request).await? {
             Answer::Job(job) => Ok(job),
             // The table answers state requests with a job or a refusal.
-            Answer::Done | Answer::Devices(_) | Answer::Forecast(_) => Err(Error::AlreadyInState {
+            _ => Err(Error::AlreadyInState {
                 state: self.machine(id).map_or(State::Off, |m| m.state),
             }),
         }
     }
 
     /// Puts a request into the machine's queue and waits for the answer.
-    async fn ask(&self, actor: &Actor, id: MachineId, request: Request) -> Result<Answer, Error> {
+    pub(crate) async fn ask(
+        &self,
+        actor: &Actor,
+        id: MachineId,
+        request: Request,
+    ) -> Result<Answer, Error> {
         let verb = request.name();
         let outcome = self.queue(actor, id, request).await;
         let result = match &outcome {

@@ -19,6 +19,7 @@ mod associations;
 mod changes;
 pub mod errors;
 mod host;
+mod keys;
 mod methods;
 mod provider;
 mod read;

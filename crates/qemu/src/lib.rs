@@ -10,12 +10,14 @@
 //! on the guest's side), [`receiver`] (takes the memory stream from QEMU) and [`memory_image`]
 //! (the file that comes out, and how to start from it). [`img`] wraps `qemu-img`, [`merge`]
 //! shortens chains of layers, [`memory_backing`] chooses between kinds of guest memory. [`agent`] talks
-//! to a program in the guest. `nbd` serves disks in formats that would keep a guest's memory in.
+//! to a program in the guest, [`console`] shows its screen and presses its keys. `nbd` serves disks in
+//! formats that would keep a guest's memory in.
 
 pub mod accelerator;
 pub mod agent;
 pub mod blocks;
 mod command_line;
+pub mod console;
 pub mod identity;
 pub mod img;
 pub mod installation;

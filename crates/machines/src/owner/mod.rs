@@ -6,6 +6,7 @@
 
 mod aside;
 mod configure;
+mod console;
 mod destroy;
 pub(crate) mod fold;
 pub(crate) mod guest_watch;
@@ -45,6 +46,7 @@ use crate::request::{
 };
 use aside::Aside;
 use guest_watch::Happening;
+use qemu::console::{KeyEvent, Picture};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +78,8 @@ pub(crate) enum Request {
     RemoveSnapshot(SnapshotId),
     RemoveSnapshotTree(SnapshotId),
     CheckSnapshot,
+    Picture,
+    Keys(Vec<KeyEvent>),
     VerifySnapshot(SnapshotId, Depth),
     RehearseSnapshot(SnapshotId, Duration),
 }
@@ -102,6 +106,8 @@ impl Request {
             Request::ApplySnapshot(_) => "apply_snapshot",
             Request::RemoveSnapshot(_) => "remove_snapshot",
             Request::RemoveSnapshotTree(_) => "remove_snapshot_tree",
+            Request::Picture => "picture",
+            Request::Keys(_) => "send_keys",
             Request::CheckSnapshot => "check_snapshot",
             Request::VerifySnapshot(..) => "verify_snapshot",
             Request::RehearseSnapshot(..) => "rehearse_snapshot",
@@ -116,6 +122,7 @@ pub(crate) enum Answer {
     Devices(Vec<DeviceId>),
     Job(JobId),
     Forecast(Box<Forecast>),
+    Picture(Box<Picture>),
 }
 
 /// A request with the place for its answer.
@@ -454,6 +461,8 @@ impl Owner {
                 }
             }
             Request::CheckSnapshot
+            | Request::Picture
+            | Request::Keys(_)
             | Request::VerifySnapshot(..)
             | Request::RehearseSnapshot(..) => {}
         }
@@ -472,6 +481,14 @@ impl Owner {
             Request::CheckSnapshot => {
                 let forecast = snapshot_check::forecast(work).await?;
                 return Ok(Answer::Forecast(Box::new(forecast)));
+            }
+            Request::Picture => {
+                let picture = console::picture(work).await?;
+                return Ok(Answer::Picture(Box::new(picture)));
+            }
+            Request::Keys(keys) => {
+                console::send_keys(work, &keys).await?;
+                return Ok(Answer::Done);
             }
             Request::VerifySnapshot(id, depth) => {
                 let subject = verify::Subject::of(&record, work.places(), id)?;
@@ -722,9 +739,11 @@ fn verb_of(request: &Request) -> Option<Verb> {
         Request::ApplySnapshot(_) => Verb::ApplySnapshot,
         Request::RemoveSnapshot(_) => Verb::RemoveSnapshot,
         Request::RemoveSnapshotTree(_) => Verb::RemoveSnapshotTree,
-        Request::CheckSnapshot | Request::VerifySnapshot(..) | Request::RehearseSnapshot(..) => {
-            return None;
-        }
+        Request::CheckSnapshot
+        | Request::Picture
+        | Request::Keys(_)
+        | Request::VerifySnapshot(..)
+        | Request::RehearseSnapshot(..) => return None,
     })
 }
 

@@ -6,14 +6,17 @@
 //! and, for jobs, into the job.
 
 mod arguments;
+mod connections;
 mod define;
 mod jobs;
+mod keyboard;
 mod resources;
 mod snapshot_service;
 mod snapshots;
 mod state;
 mod summary;
 mod table;
+mod thumbnail;
 mod v2;
 
 use crate::errors::{self, Codes, code};
@@ -24,6 +27,7 @@ use cim_broker::{Arguments, Context, MethodOutcome};
 use machines::JobId;
 use machines::request::Actor;
 
+use keyboard::Touch;
 pub(crate) use table::required_role;
 use table::{Verb, find};
 
@@ -226,6 +230,17 @@ impl Host {
             Verb::GetErrorEx => self.get_error_ex(target),
             Verb::Shutdown => self.initiate_shutdown(actor, target).await,
             Verb::CreatePrepared => self.create_prepared_snapshot(actor, arguments).await,
+            Verb::Reboot => self.initiate_reboot(actor, target).await,
+            Verb::PressKey => self.touch_key(actor, target, arguments, Touch::Press).await,
+            Verb::ReleaseKey => {
+                self.touch_key(actor, target, arguments, Touch::Release)
+                    .await
+            }
+            Verb::TypeKey => self.touch_key(actor, target, arguments, Touch::Type).await,
+            Verb::TypeText => self.type_text(actor, target, arguments).await,
+            Verb::TypeScanCodes => self.type_scan_codes(actor, target, arguments).await,
+            Verb::ControlAltDelete => self.control_alt_delete(actor, target).await,
+            Verb::Thumbnail => self.thumbnail(actor, arguments).await,
             Verb::CheckSnapshot => self.check_snapshot(actor, arguments).await,
             Verb::VerifySnapshot => self.verify_snapshot(actor, arguments).await,
             Verb::RehearseSnapshot => self.rehearse_snapshot(actor, arguments).await,

@@ -28,7 +28,10 @@ pub(super) enum Change {
 }
 
 /// What kind of resource a setting is about: by its class where that says it, else by its types.
-fn resource_type(version: Version, given: &Instance) -> Result<&'static ResourceType, Refusal> {
+pub(super) fn resource_type(
+    version: Version,
+    given: &Instance,
+) -> Result<&'static ResourceType, Refusal> {
     let of_class = match ResourceClass::from_name(version, given.class.as_str()) {
         Some(ResourceClass::Memory) => Some(Resource::Memory),
         Some(ResourceClass::Processor) => Some(Resource::Processor),
@@ -86,7 +89,7 @@ fn processor_change(given: &Given<'_>) -> Result<ResourceChange, Refusal> {
 
 /// The device that `Parent` names, within `machine`. Whether it is there is the domain's to say:
 /// it may come to be in the same request.
-fn parent(
+pub(super) fn parent(
     version: Version,
     given: &Given<'_>,
     machine: Option<MachineId>,
@@ -345,13 +348,13 @@ fn foreign(given: &Instance) -> Refusal {
     Refusal::invalid(format!("{id} belongs to another virtual machine."))
 }
 
-fn device_at(of: &Configuration, index: usize) -> Result<&Device, Refusal> {
+pub(super) fn device_at(of: &Configuration, index: usize) -> Result<&Device, Refusal> {
     let device = of.device(index);
     device.ok_or_else(|| Refusal::invalid("There is no such resource."))
 }
 
 /// The change that lets a network port lead somewhere.
-fn connect(port: &Device, connection: Option<Vec<String>>) -> ResourceChange {
+pub(super) fn connect(port: &Device, connection: Option<Vec<String>>) -> ResourceChange {
     ResourceChange::Device {
         id: port.id.clone(),
         name: None,

@@ -35,6 +35,14 @@ pub(super) enum Verb {
     GetError,
     GetErrorEx,
     Shutdown,
+    Reboot,
+    PressKey,
+    ReleaseKey,
+    TypeKey,
+    TypeText,
+    TypeScanCodes,
+    ControlAltDelete,
+    Thumbnail,
     CheckSnapshot,
     CreatePrepared,
     VerifySnapshot,
@@ -90,6 +98,33 @@ const BOTH: &[Row] = &[
         "RehearseSnapshot",
         Role::Operator,
         Verb::RehearseSnapshot,
+    ),
+    ("Msvm_Keyboard", "PressKey", Role::Operator, Verb::PressKey),
+    (
+        "Msvm_Keyboard",
+        "ReleaseKey",
+        Role::Operator,
+        Verb::ReleaseKey,
+    ),
+    ("Msvm_Keyboard", "TypeKey", Role::Operator, Verb::TypeKey),
+    ("Msvm_Keyboard", "TypeText", Role::Operator, Verb::TypeText),
+    (
+        "Msvm_Keyboard",
+        "TypeScancodes",
+        Role::Operator,
+        Verb::TypeScanCodes,
+    ),
+    (
+        "Msvm_Keyboard",
+        "TypeCtrlAltDel",
+        Role::Operator,
+        Verb::ControlAltDelete,
+    ),
+    (
+        SERVICE,
+        "GetVirtualSystemThumbnailImage",
+        Role::Viewer,
+        Verb::Thumbnail,
     ),
 ];
 
@@ -165,6 +200,12 @@ const V1: &[Row] = &[
 
 /// V2's own.
 const V2: &[Row] = &[
+    (
+        "Msvm_ShutdownComponent",
+        "InitiateReboot",
+        Role::Operator,
+        Verb::Reboot,
+    ),
     (SERVICE, "DefineSystem", Role::Administrator, Verb::DefineV2),
     (
         SERVICE,

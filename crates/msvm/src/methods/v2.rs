@@ -10,7 +10,7 @@ use cim::{Instance, Value};
 use cim_broker::Arguments;
 use machines::DeviceId;
 use machines::model::{Consistency, Machine};
-use machines::request::{Actor, GlobalChange, SettingsChange};
+use machines::request::{Actor, GlobalChange, ResourceChange, SettingsChange};
 use std::sync::Arc;
 
 /// The only kind of virtual machine there is: a PC with a BIOS.
@@ -125,7 +125,22 @@ impl Host {
     pub(super) async fn add_resources_v2(&self, actor: &Actor, arguments: &Arguments) -> Outcome {
         let machine = self.machine_of_configuration(arguments, "AffectedConfiguration")?;
         let settings = some_instances(arguments, "ResourceSettings")?;
-        let paths = self.add_devices(actor, &machine, settings).await?;
+        let connections = settings
+            .iter()
+            .filter(|given| self.is_connection(given))
+            .count();
+        let paths = match connections {
+            0 => self.add_devices(actor, &machine, settings).await?,
+            _ if connections == settings.len() => {
+                self.connect_ports(actor, &machine, settings).await?
+            }
+            _ => {
+                return Err(Refusal::invalid(
+                    "ResourceSettings holds connections and other resources; add the connections \
+                     in a call of their own.",
+                ));
+            }
+        };
         Ok(Answer::completed().with("ResultingResourceSettings", Value::Array(paths)))
     }
 
@@ -162,17 +177,40 @@ impl Host {
     ) -> Outcome {
         let mut target: Option<Arc<Machine>> = None;
         let mut devices: Vec<DeviceId> = Vec::new();
+        let mut connections: Vec<ResourceChange> = Vec::new();
         for path in some_references(arguments, "ResourceSettings")? {
-            let (of, device) = self.device_to_remove(&path)?;
+            let of = match self.connection_to_remove(&path)? {
+                Some((of, change)) => {
+                    connections.push(change);
+                    of
+                }
+                None => {
+                    let (of, device) = self.device_to_remove(&path)?;
+                    devices.push(device);
+                    of
+                }
+            };
             let machine = target.get_or_insert_with(|| of.machine().clone());
             if machine.id != of.machine().id {
                 return Err(two_machines());
             }
-            devices.push(device);
         }
-        if let Some(machine) = target {
+        if !connections.is_empty() && !devices.is_empty() {
+            return Err(Refusal::invalid(
+                "ResourceSettings names connections and other resources; remove the connections \
+                 in a call of their own.",
+            ));
+        }
+        let Some(machine) = target else {
+            return Ok(Answer::completed());
+        };
+        if connections.is_empty() {
             self.machines
                 .remove_devices(actor, machine.id, devices)
+                .await?;
+        } else {
+            self.machines
+                .modify_resources(actor, machine.id, connections)
                 .await?;
         }
         Ok(Answer::completed())

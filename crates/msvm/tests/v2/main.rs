@@ -1,6 +1,7 @@
 //! Tests of the V2 namespace, and of the two namespaces side by side, through the crate's public
 //! interface. Some run QEMU, none needs a guest.
 
+mod console;
 #[path = "../v1/fixture.rs"]
 #[allow(dead_code)]
 mod fixture;
