@@ -34,6 +34,9 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// The heading in the help over what every command takes.
+const COMMON: &str = "Common options";
+
 /// Options that every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
@@ -41,6 +44,7 @@ pub struct Global {
     #[arg(
         long,
         global = true,
+        help_heading = COMMON,
         value_name = "DIR",
         env = "ROOTVIRT_DATA_DIR",
         default_value = "/var/lib/rootvirt"
@@ -74,12 +78,13 @@ pub struct Global {
     )]
     pub ca_file: Option<PathBuf>,
     /// How to print answers
-    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    #[arg(long, global = true, help_heading = COMMON, value_enum, default_value_t = Format::Table)]
     pub format: Format,
     /// Namespace that requests go to
     #[arg(
         long,
         global = true,
+        help_heading = COMMON,
         value_name = "NAMESPACE",
         default_value = "root\\virtualization"
     )]
@@ -155,53 +160,53 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct Serve {
     /// CIM-XML over HTTP: HOST:PORT or off; port 0 takes any free port [default: 127.0.0.1:5988]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, help_heading = "Listeners", value_name = "ADDRESS")]
     pub cimxml: Option<String>,
     /// CIM-XML over HTTPS: HOST:PORT or off [default: 127.0.0.1:5989]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, help_heading = "Listeners", value_name = "ADDRESS")]
     pub cimxml_tls: Option<String>,
     /// WMI over DCOM: HOST:PORT or off. Clients of Windows look for it on port 135, which takes the
     /// right to bind low ports [default: off]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, help_heading = "Listeners", value_name = "ADDRESS")]
     pub dcom: Option<String>,
     /// Port on which DCOM's objects are called, at the same address; clients are told which; 0 takes
     /// any free port [default: 0]
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, help_heading = "Listeners", value_name = "PORT")]
     pub dcom_objects_port: Option<u16>,
     /// The weakest protection of DCOM calls that is accepted: signed, or encrypted too
     /// [default: integrity]
-    #[arg(long, value_name = "integrity|privacy")]
+    #[arg(long, help_heading = "Listeners", value_name = "integrity|privacy")]
     pub dcom_level: Option<String>,
     /// WS-Management over HTTP: HOST:PORT or off. From other hosts only encrypted messages are taken
     /// [default: 127.0.0.1:5985]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, help_heading = "Listeners", value_name = "ADDRESS")]
     pub wsman: Option<String>,
     /// WS-Management over HTTPS: HOST:PORT or off [default: 127.0.0.1:5986]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, help_heading = "Listeners", value_name = "ADDRESS")]
     pub wsman_tls: Option<String>,
     /// What machines run on; auto takes KVM only after it has run a guest [default: auto]
-    #[arg(long, value_name = "auto|kvm|tcg")]
+    #[arg(long, help_heading = "Machines", value_name = "auto|kvm|tcg")]
     pub accelerator: Option<String>,
     /// How far the host's pool of huge pages may be grown for guests' memory, which makes
     /// snapshots faster: auto (three quarters of the host's memory, an eighth stays available), off
     /// (only pages that are there), or MiB in all [default: auto]
-    #[arg(long, value_name = "auto|off|MIB")]
+    #[arg(long, help_heading = "Machines", value_name = "auto|off|MIB")]
     pub huge_pages_limit: Option<String>,
     /// How much of a snapshot's files is looked at before it is applied: nothing, headers and
     /// lengths, or every byte [default: metadata]
-    #[arg(long, value_name = "off|metadata|full")]
+    #[arg(long, help_heading = "Machines", value_name = "off|metadata|full")]
     pub verify_before_apply: Option<String>,
     /// How many MiB a second of frozen disk layers are read in the background to hash them; 0: they
     /// are not hashed [default: 256]
-    #[arg(long, value_name = "MIB")]
+    #[arg(long, help_heading = "Machines", value_name = "MIB")]
     pub hash_rate: Option<u64>,
     /// When a machine started from a saved state runs: as soon as its devices are there, its memory
     /// on demand, or with all of its memory [default: on-demand]
-    #[arg(long, value_name = "on-demand|whole")]
+    #[arg(long, help_heading = "Machines", value_name = "on-demand|whole")]
     pub restore: Option<String>,
     /// Whether memory images are compressed, in the background, after they were taken: off or zstd
     /// [default: off]
-    #[arg(long, value_name = "off|zstd")]
+    #[arg(long, help_heading = "Machines", value_name = "off|zstd")]
     pub memory_compression: Option<String>,
     /// Settings file (TOML; the same names as the options); options given here win
     #[arg(long, value_name = "FILE")]
