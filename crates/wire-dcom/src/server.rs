@@ -52,9 +52,7 @@ impl Configuration {
 pub struct Offer {
     /// The namespaces.
     pub broker: Arc<Broker>,
-    /// Who may log on.
-    pub logons: Arc<Logons>,
-    /// What they may do.
+    /// What accounts may do.
     pub authority: Arc<dyn Authority>,
 }
 
@@ -88,8 +86,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes both ports and serves.
-    pub async fn bind(mut configuration: Configuration, offer: Offer) -> Result<Self, BindError> {
+    /// Takes both ports and serves those who can log on.
+    pub async fn bind(
+        mut configuration: Configuration,
+        offer: Offer,
+        logons: Arc<Logons>,
+    ) -> Result<Self, BindError> {
         let resolver = Listener::bind(configuration.resolver).await?;
         let objects = Listener::bind(configuration.objects).await?;
         configuration.resolver = resolver.address();
@@ -101,7 +103,7 @@ impl Server {
             (objects, exporter.object_endpoint()),
         ];
         Ok(Server {
-            rpc: dce_rpc::Server::start(endpoints, offer.logons, configuration.limits),
+            rpc: dce_rpc::Server::start(endpoints, logons, configuration.limits),
             exporter,
             garbage,
             resolver: configuration.resolver,

@@ -87,15 +87,6 @@ pub enum DecodeErrorKind {
     /// Text that is not a datetime.
     #[error("{0:?} is not a datetime")]
     DateTime(String),
-    /// Text that is not an object path.
-    #[error("{text:?} is not an object path: {reason}")]
-    Path {
-        /// The text.
-        text: String,
-        /// What is wrong with it.
-        #[source]
-        reason: cim::PathError,
-    },
     /// A method whose input and output do not go together.
     #[error("the parameters of method {0} contradict each other")]
     Parameters(String),

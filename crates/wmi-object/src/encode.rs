@@ -293,8 +293,11 @@ fn class_part(lineage: &Lineage<'_>, kept: &[&PropertyDecl]) -> Result<Vec<u8>, 
     let whole = |fault: Fault| fault.of_class(&class.name);
     let mut heap = Heap::default();
     // First in the heap: clients take offset 0 for "nothing" elsewhere.
-    let name = heap.text(class.name.as_str()).map_err(whole)?;
-
+    let name = match class.name.as_str() {
+        // The class that clients make new ones of has none.
+        "" => NOWHERE,
+        name => heap.text(name).map_err(whole)?,
+    };
     let table = property_table(lineage, kept, &mut heap)?;
     let mut qualifiers = QualifierSet::new();
     let superior = lineage.superclass();

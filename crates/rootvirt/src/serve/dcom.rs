@@ -27,10 +27,10 @@ pub(super) async fn bind(
     configuration.hosts = hosts(resolver, host_name);
     let offer = Offer {
         broker: broker.clone(),
-        logons: logons.clone(),
         authority: Arc::new(Door::of(accounts)),
     };
-    let server = Server::bind(configuration, offer).await.map_err(|error| {
+    let server = Server::bind(configuration, offer, logons.clone()).await;
+    let server = server.map_err(|error| {
         let failure = Failure::new(chain(&error));
         match resolver.port() {
             1..1024 => failure.remedy(

@@ -67,13 +67,11 @@ impl Reading {
                 Err(_) => Err(at.fault(DecodeErrorKind::DateTime(excerpt(&text)))),
             },
             CimType::Reference if text.is_empty() => Ok(Value::Null),
-            CimType::Reference => match ObjectPath::parse(&text) {
-                Ok(path) => Ok(Value::Reference(Box::new(path))),
-                Err(reason) => Err(at.fault(DecodeErrorKind::Path {
-                    text: excerpt(&text),
-                    reason,
-                })),
-            },
+            // What to make of text that is no path is the callee's to say, as on other wires.
+            CimType::Reference => Ok(match ObjectPath::parse(&text) {
+                Ok(path) => Value::Reference(Box::new(path)),
+                Err(_) => Value::String(text),
+            }),
             _ => Ok(Value::String(text)),
         }
     }

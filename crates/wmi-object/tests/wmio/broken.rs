@@ -99,3 +99,31 @@ fn many_references(count: usize, items: usize) -> Vec<u8> {
     }
     block
 }
+
+/// A reference that is no path reaches the callee as text: other wires hand it on, too.
+#[test]
+fn a_reference_may_be_no_path() {
+    use cim::{CimType, Class, Instance, PropertyDecl, Type, Value};
+    let holder = |kind| {
+        let mut class = Class::new("T");
+        let decl = PropertyDecl::new("R", Type::scalar(kind), "T");
+        class.properties.push(decl);
+        class
+    };
+    let mut given = Instance::of_class(&holder(CimType::String));
+    given.set("R", "what=\"ever").expect("declared");
+    let layout = |class: &Class| {
+        wmi_object::ClassLayout::new(&wmi_object::Lineage::root(class)).expect("encodes")
+    };
+    let encode = |class: &Class| {
+        wmi_object::encode_instance(&layout(class), &given, None, &wmi_object::NoClasses)
+    };
+    let mut block = encode(&holder(CimType::String)).expect("encodes");
+    // The property's type, where its number stands before its order.
+    let code = [8, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let at = block.windows(code.len()).position(|it| it == code);
+    block[at.expect("the property")] = 102;
+    let read = decode_block(&block, Limits::REQUEST).expect("reads");
+    let read = read.into_instance().expect("an instance");
+    assert_eq!(read.get("R"), Some(&Value::from("what=\"ever")));
+}
