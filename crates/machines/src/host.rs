@@ -43,6 +43,8 @@ pub(crate) struct Host {
     /// Held for reading while a memory image is replaced, which no job shows, and for writing by
     /// whoever compares files with rows.
     pub images: tokio::sync::RwLock<()>,
+    /// How many memory images are written anew at one time: each takes a thread and a share of the disk.
+    pub image_turns: tokio::sync::Semaphore,
     pub installation: qemu::Installation,
     pub img: Img,
     pub accelerator: (Accelerator, String),

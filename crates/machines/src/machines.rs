@@ -36,11 +36,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// How often old jobs are looked for.
 const EXPIRY_TICK: Duration = Duration::from_secs(30);
+
+/// Memory images that are written anew at one time.
+const IMAGES_AT_ONCE: usize = 4;
 
 /// How the domain is opened.
 #[derive(Clone, Debug)]
@@ -152,6 +155,7 @@ impl Machines {
             reports,
             verify_before_apply: config.verify_before_apply,
             images: Default::default(),
+            image_turns: Semaphore::new(IMAGES_AT_ONCE),
             data_dir: config.data_dir,
             directory: Directory::new(feed.clone()),
             jobs: Jobs::new(feed.clone()),

@@ -557,8 +557,7 @@ impl Owner {
         if let Some(shortening) = &self.shortening {
             shortening.pause(self.work.is_none());
         } else if let Some(work) = self.work.as_ref().filter(|w| !w.gone && !self.images_left) {
-            let compression = self.host.memory_compression;
-            self.shortening = shorten::begin(&work.record, compression, &self.compressed);
+            self.shortening = shorten::begin(&self.host, &work.record, &self.compressed);
         }
     }
 

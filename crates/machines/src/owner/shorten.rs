@@ -13,6 +13,7 @@ use super::work::{Work, blocking};
 use crate::catalog::{Change, Image};
 use crate::error::Error;
 use crate::files;
+use crate::host::Host;
 use crate::ids::{ImageId, JobId};
 use crate::model::Snapshot;
 use crate::saga::{Plan, ShortenPlan, SweepPlan};
@@ -117,10 +118,11 @@ fn next(record: &Record, compressed: Option<&Compressed>) -> Option<Wanted> {
 
 /// Begins, if there is something to do.
 pub(super) fn begin(
+    host: &Arc<Host>,
     record: &Record,
-    compression: Compression,
     compressed: &Compressed,
 ) -> Option<Shortening> {
+    let compression = host.memory_compression;
     let compresses = compression == Compression::Zstd;
     let wanted = next(record, compresses.then_some(compressed))?;
     let (Wanted::TakeIn(id) | Wanted::Flatten(id) | Wanted::Compress(id)) = wanted;
@@ -133,8 +135,17 @@ pub(super) fn begin(
     let flat = PathBuf::from(flat);
     let (for_task, file) = (control.clone(), flat.clone());
     tracing::debug!(path = %image.path.display(), ?wanted, "a memory image is written anew");
-    let task = tokio::task::spawn_blocking(move || {
-        write(&image.path, &paths, (wanted, compression), &file, &for_task)
+    let host = host.clone();
+    let task = tokio::spawn(async move {
+        // Closed never; and a service that stops drops this.
+        let _turn = host.image_turns.acquire().await;
+        let written = tokio::task::spawn_blocking(move || {
+            if for_task.stop.load(Ordering::Relaxed) {
+                return Err(ImageError::Cancelled);
+            }
+            write(&image.path, &paths, (wanted, compression), &file, &for_task)
+        });
+        written.await.unwrap_or(Err(ImageError::Cancelled))
     });
     Some(Shortening {
         image: id,
