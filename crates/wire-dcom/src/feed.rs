@@ -1,14 +1,17 @@
 //! What enumerators hand out: the results of a query, or events as they happen.
 //!
-//! An enumerator and its smart form take from one feed, as clients switch between the two.
+//! An enumerator and its smart form take from one feed, as clients switch between the two. Instances
+//! that are gone through once are made as they are taken; only those that a client may go back to are
+//! kept.
 
 use crate::encoder::{Encoder, Projection, Texts};
 use crate::holdings::Lease;
 use crate::status;
 use cim::{Instance, Name};
-use cim_broker::{NoEvent, Subscription};
+use cim_broker::{Instances, NoEvent, Subscription};
 use dcom::HResult;
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -49,8 +52,67 @@ enum Source {
         bytes: usize,
         lease: Lease,
     },
+    /// Instances that are made as they are taken.
+    Stream {
+        ahead: Arc<Mutex<Ahead>>,
+        _lease: Lease,
+    },
     /// Events.
     Events(Box<Subscription>),
+}
+
+/// How many instances are made at once.
+const AHEAD: usize = 32;
+
+/// Instances that were made and not taken yet, and those to come. Nothing is lost when nobody waits
+/// for them any more: the next one to ask finds them here.
+struct Ahead {
+    rest: Option<Instances>,
+    ready: VecDeque<Result<Arc<Item>, HResult>>,
+}
+
+impl Ahead {
+    /// Makes some. Takes its time.
+    fn fill(&mut self, encoder: &Encoder) {
+        while let Some(rest) = &mut self.rest
+            && self.ready.len() < AHEAD
+        {
+            match rest.next() {
+                Some(Ok(mut instance)) => {
+                    encoder.complete(&mut instance);
+                    self.ready.push_back(Ok(Arc::new(Item::Instance(instance))));
+                }
+                Some(Err(error)) => self.ready.push_back(Err(status::of_error(&error))),
+                None => self.rest = None,
+            }
+        }
+    }
+}
+
+fn locked(ahead: &Mutex<Ahead>) -> MutexGuard<'_, Ahead> {
+    // Whoever panicked in there left whole items.
+    ahead.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn next_made(ahead: &Arc<Mutex<Ahead>>, encoder: &Arc<Encoder>) -> Result<Step, HResult> {
+    loop {
+        {
+            let mut ahead = locked(ahead);
+            if let Some(item) = ahead.ready.pop_front() {
+                return item.map(Step::Item);
+            }
+            if ahead.rest.is_none() {
+                return Ok(Step::End);
+            }
+        }
+        let (filled, encoder) = (Arc::clone(ahead), Arc::clone(encoder));
+        let work = tokio::task::spawn_blocking(move || locked(&filled).fill(&encoder));
+        if let Err(failure) = work.await {
+            tracing::error!(%failure, "an enumeration broke off");
+            locked(ahead).rest = None;
+            return Err(status::FAILED);
+        }
+    }
 }
 
 struct Kept {
@@ -106,6 +168,28 @@ impl Feed {
         })
     }
 
+    /// Instances that are made as they are taken.
+    pub(crate) fn of_stream(
+        encoder: Arc<Encoder>,
+        projection: Option<Arc<Projection>>,
+        stream: Instances,
+        lease: Lease,
+    ) -> Arc<Self> {
+        let ahead = Ahead {
+            rest: Some(stream),
+            ready: VecDeque::new(),
+        };
+        Arc::new(Feed {
+            encoder,
+            projection,
+            texts: Texts::Left,
+            source: tokio::sync::Mutex::new(Source::Stream {
+                ahead: Arc::new(Mutex::new(ahead)),
+                _lease: lease,
+            }),
+        })
+    }
+
     /// Events, from now on.
     pub(crate) fn of_events(
         encoder: Arc<Encoder>,
@@ -136,7 +220,7 @@ impl Feed {
                 *at = 0;
                 Ok(())
             }
-            Source::Passing { .. } | Source::Events(_) => Err(status::INVALID_OPERATION),
+            _ => Err(status::INVALID_OPERATION),
         }
     }
 
@@ -147,7 +231,7 @@ impl Feed {
                 results: Arc::clone(results),
                 at: *at,
             },
-            Source::Passing { .. } | Source::Events(_) => return Err(status::INVALID_OPERATION),
+            _ => return Err(status::INVALID_OPERATION),
         };
         Ok(Arc::new(Feed {
             encoder: Arc::clone(&self.encoder),
@@ -187,6 +271,7 @@ impl Turn<'_> {
                 }
                 None => Step::End,
             }),
+            Source::Stream { ahead, .. } => next_made(ahead, &self.feed.encoder).await,
             Source::Events(subscription) => {
                 let encoder = &self.feed.encoder;
                 let next = encoder.broker().next_event(subscription);

@@ -41,21 +41,13 @@ impl Holdings {
 
     /// The right to hold so many bytes, until it is dropped.
     pub(crate) fn take(self: &Arc<Self>, account: &str, bytes: usize) -> Result<Lease, HResult> {
-        let mut held = self.held();
-        let own = held.get(account).copied().unwrap_or(0);
-        let all = held.values().sum::<usize>();
-        if own.saturating_add(bytes) > self.limits.bytes_of_account
-            || all.saturating_add(bytes) > self.limits.bytes
-        {
-            tracing::warn!(account, bytes, own, all, "too many results are held");
-            return Err(status::QUOTA_VIOLATION);
-        }
-        *held.entry(account.to_owned()).or_default() += bytes;
-        Ok(Lease {
+        let mut lease = Lease {
             holdings: Arc::clone(self),
             account: account.to_owned(),
-            bytes,
-        })
+            bytes: 0,
+        };
+        lease.grow(bytes)?;
+        Ok(lease)
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<String, usize>> {
@@ -74,6 +66,32 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
+    /// Takes more bytes.
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), HResult> {
+        let limits = self.holdings.limits;
+        let mut held = self.holdings.held();
+        let own = held.get(&self.account).copied().unwrap_or(0);
+        let all = held.values().sum::<usize>();
+        if own.saturating_add(bytes) > limits.bytes_of_account
+            || all.saturating_add(bytes) > limits.bytes
+        {
+            drop(held);
+            tracing::warn!(
+                account = self.account,
+                bytes,
+                own,
+                all,
+                "too many results are held"
+            );
+            return Err(status::QUOTA_VIOLATION);
+        }
+        if bytes > 0 {
+            *held.entry(self.account.clone()).or_default() += bytes;
+            self.bytes += bytes;
+        }
+        Ok(())
+    }
+
     /// Gives bytes back, down to `rest`.
     pub(crate) fn shrink(&mut self, rest: usize) {
         let back = self.bytes.saturating_sub(rest);

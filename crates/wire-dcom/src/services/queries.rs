@@ -1,7 +1,7 @@
 //! What answers an enumerator: queries, instances of a class, classes, events.
 //!
-//! Results are found at once, also when the client wants to be answered immediately; what they may
-//! take until they are fetched is bounded by the holdings.
+//! Instances that the client goes through once are made as it takes them. Those that it may go back
+//! to are made at once, and what they may take is bounded by the holdings.
 
 use super::{FORWARD_ONLY, PROTOTYPE, SHALLOW, Services, texts};
 use crate::encoder::{Projection, Texts};
@@ -9,48 +9,47 @@ use crate::enumerator::Enumerator;
 use crate::feed::{Feed, Item, Results};
 use crate::session::{Refused, Session};
 use crate::{ids, status, stub};
+use cim::Name;
 use cim::wql::{self, Query, Select};
-use cim::{Instance, Name};
-use cim_broker::{ClassOptions, Context, QueryResult};
+use cim_broker::enumeration::size_of_instance;
+use cim_broker::{ClassOptions, Context, Instances, QueryStream};
 use dce_rpc::Fault;
 use dcom::{HResult, ObjectCall};
 use std::sync::Arc;
 
 /// What an item takes besides what it holds.
 const ITEM: usize = size_of::<Item>() + 2 * size_of::<usize>();
+/// What a provider keeps of an instance that is not made yet.
+const HANDLE: usize = 64;
 
 impl Services {
     /// `ExecQuery([in] BSTR strQueryLanguage, [in] BSTR strQuery, [in] long lFlags, [in]
     /// IWbemContext *, [out] IEnumWbemClassObject **)`.
     pub(super) async fn exec_query(&self, call: &mut ObjectCall<'_>) -> Result<HResult, Fault> {
         let (language, query, flags) = query_arguments(call)?;
-        let results = self.session.ask(call.caller, move |session, context| {
+        let feed = self.session.ask(call.caller, move |session, context| {
             if flags & PROTOTYPE != 0 {
-                return prototype(session, context, &language, &query);
+                let shape = prototype(session, context, &language, &query)?;
+                return Ok(results_feed(session, shape, flags));
             }
             let broker = &session.service.broker;
-            let found = broker.query(context, session.namespace(), &language, &query)?;
+            let found = broker.stream_query(context, session.namespace(), &language, &query)?;
             match found {
-                QueryResult::Instances(instances) => {
+                QueryStream::Instances(stream) => {
                     let projection = match Query::parse_in(&language, &query) {
                         Ok(Query::Select(select)) => projection(&select),
                         _ => None,
                     };
-                    Ok(instance_results(session, context, instances, projection)?)
+                    instance_feed(session, context, stream, projection, flags)
                 }
-                QueryResult::Classes(classes) => {
+                QueryStream::Classes(classes) => {
                     let names = classes.iter().map(|class| class.name.clone());
-                    Ok(class_results(
-                        session,
-                        context,
-                        names.collect(),
-                        texts(flags),
-                    )?)
+                    class_feed(session, context, names.collect(), flags)
                 }
             }
         });
-        let results = results.await;
-        Ok(self.put_results(call, results, flags))
+        let feed = feed.await;
+        Ok(put_feed(call, feed))
     }
 
     /// `CreateInstanceEnum([in] BSTR strSuperClass, [in] long lFlags, [in] IWbemContext *, [out]
@@ -60,18 +59,22 @@ impl Services {
         call: &mut ObjectCall<'_>,
     ) -> Result<HResult, Fault> {
         let (class, flags) = class_arguments(call)?;
-        let results = self.session.ask(call.caller, move |session, context| {
+        let feed = self.session.ask(call.caller, move |session, context| {
             let class = Name::new(class.trim());
             let broker = &session.service.broker;
-            let mut found =
-                broker.enumerate_instances(context, session.namespace(), &class, true, None)?;
-            if flags & SHALLOW != 0 {
-                found.retain(|instance| instance.class == class);
-            }
-            Ok(instance_results(session, context, found, None)?)
+            let found =
+                broker.stream_instances(context, session.namespace(), &class, true, None)?;
+            let found: Instances = match flags & SHALLOW {
+                0 => found,
+                _ => Box::new(found.filter(move |found| {
+                    let instance = found.as_ref();
+                    instance.map_or(true, |instance| instance.class == class)
+                })),
+            };
+            instance_feed(session, context, found, None, flags)
         });
-        let results = results.await;
-        Ok(self.put_results(call, results, flags))
+        let feed = feed.await;
+        Ok(put_feed(call, feed))
     }
 
     /// `CreateClassEnum([in] BSTR strSuperclass, [in] long lFlags, [in] IWbemContext *, [out]
@@ -81,7 +84,7 @@ impl Services {
         call: &mut ObjectCall<'_>,
     ) -> Result<HResult, Fault> {
         let (class, flags) = class_arguments(call)?;
-        let results = self.session.ask(call.caller, move |session, context| {
+        let feed = self.session.ask(call.caller, move |session, context| {
             let class = class.trim();
             let below = (!class.is_empty()).then(|| Name::new(class));
             let found = session.service.broker.enumerate_classes(
@@ -92,10 +95,10 @@ impl Services {
                 &ClassOptions::default(),
             )?;
             let names = found.into_iter().map(|class| class.name).collect();
-            Ok(class_results(session, context, names, texts(flags))?)
+            class_feed(session, context, names, flags)
         });
-        let results = results.await;
-        Ok(self.put_results(call, results, flags))
+        let feed = feed.await;
+        Ok(put_feed(call, feed))
     }
 
     /// `ExecNotificationQuery`, as `ExecQuery`. The enumerator never ends; its `Next` waits for
@@ -113,23 +116,13 @@ impl Services {
             Ok(Feed::of_events(encoder, projection, subscription))
         });
         let feed = feed.await;
-        let reference = feed.and_then(|feed| call.export(Enumerator::new(feed), ids::ENUMERATOR));
-        Ok(call.put_interface(reference))
+        Ok(put_feed(call, feed))
     }
+}
 
-    fn put_results(
-        &self,
-        call: &mut ObjectCall<'_>,
-        results: Result<Results, HResult>,
-        flags: i32,
-    ) -> HResult {
-        let encoder = Arc::clone(&self.session.encoder);
-        let reference = results.and_then(|results| {
-            let feed = Feed::of_results(encoder, results, flags & FORWARD_ONLY != 0);
-            call.export(Enumerator::new(feed), ids::ENUMERATOR)
-        });
-        call.put_interface(reference)
-    }
+fn put_feed(call: &mut ObjectCall<'_>, feed: Result<Arc<Feed>, HResult>) -> HResult {
+    let reference = feed.and_then(|feed| call.export(Enumerator::new(feed), ids::ENUMERATOR));
+    call.put_interface(reference)
 }
 
 fn query_arguments(call: &mut ObjectCall<'_>) -> Result<(String, String, i32), Fault> {
@@ -162,48 +155,63 @@ fn projection(select: &Select) -> Option<Arc<Projection>> {
     selected(select).map(|names| Arc::new(Projection::new(names)))
 }
 
-fn instance_results(
+fn results_feed(session: &Session, results: Results, flags: i32) -> Arc<Feed> {
+    let encoder = Arc::clone(&session.encoder);
+    Feed::of_results(encoder, results, flags & FORWARD_ONLY != 0)
+}
+
+fn instance_feed(
     session: &Session,
     context: &Context,
-    instances: Vec<Instance>,
+    stream: Instances,
     projection: Option<Arc<Projection>>,
-) -> Result<Results, HResult> {
-    let sizes = instances
-        .iter()
-        .map(cim_broker::enumeration::size_of_instance);
-    let bytes = sizes.sum::<usize>() + instances.len() * ITEM;
-    let lease = session.service.holdings.take(&context.user, bytes)?;
-    let items = instances.into_iter().map(|mut instance| {
+    flags: i32,
+) -> Result<Arc<Feed>, Refused> {
+    let holdings = &session.service.holdings;
+    if flags & FORWARD_ONLY != 0 {
+        let (least, most) = stream.size_hint();
+        let bytes = most.unwrap_or(least).saturating_mul(HANDLE);
+        let lease = holdings.take(&context.user, bytes)?;
+        let encoder = Arc::clone(&session.encoder);
+        return Ok(Feed::of_stream(encoder, projection, stream, lease));
+    }
+    let mut lease = holdings.take(&context.user, 0)?;
+    let mut items = Vec::new();
+    let mut bytes = 0;
+    for instance in stream {
+        let mut instance = instance?;
         session.encoder.complete(&mut instance);
-        Arc::new(Item::Instance(instance))
-    });
-    Ok(Results {
-        items: items.collect(),
+        let size = size_of_instance(&instance).saturating_add(ITEM);
+        lease.grow(size)?;
+        bytes += size;
+        items.push(Arc::new(Item::Instance(instance)));
+    }
+    let results = Results {
+        items,
         projection,
         texts: Texts::Left,
         lease,
         bytes,
-    })
+    };
+    Ok(results_feed(session, results, flags))
 }
 
-fn class_results(
+fn class_feed(
     session: &Session,
     context: &Context,
     names: Vec<Name>,
-    texts: Texts,
-) -> Result<Results, HResult> {
+    flags: i32,
+) -> Result<Arc<Feed>, Refused> {
     let bytes = names.len() * ITEM;
-    let lease = session.service.holdings.take(&context.user, bytes)?;
-    Ok(Results {
-        items: names
-            .into_iter()
-            .map(|name| Arc::new(Item::Class(name)))
-            .collect(),
+    let names = names.into_iter();
+    let results = Results {
+        items: names.map(|name| Arc::new(Item::Class(name))).collect(),
         projection: None,
-        texts,
-        lease,
+        texts: texts(flags),
+        lease: session.service.holdings.take(&context.user, bytes)?,
         bytes,
-    })
+    };
+    Ok(results_feed(session, results, flags))
 }
 
 /// The class that shows what a query selects, without running it.
