@@ -67,7 +67,8 @@ class Service:
         self.process = subprocess.Popen(
             [self.binary, "serve", "--data-dir", self.data_dir, "--cimxml", plain,
              "--cimxml-tls", "127.0.0.1:0", "--wsman", "127.0.0.1:0",
-             "--wsman-tls", "127.0.0.1:0", "--accelerator", "tcg"],
+             "--wsman-tls", "127.0.0.1:0", "--dcom", self.endpoints.get("dcom", "127.0.0.1:0"),
+             "--accelerator", "tcg"],
             stdout=subprocess.PIPE, stderr=self.log, text=True,
             env={**os.environ, **(environment or {})})
         ready, _, _ = select.select([self.process.stdout], [], [], 60)
@@ -88,10 +89,13 @@ class Service:
         return pywbem.WBEMConnection(
             url, (user, password), default_namespace=NAMESPACE, timeout=timeout, **options)
 
-    def account(self, name, role):
+    def dcom_port(self):
+        return int(self.endpoints["dcom"].rsplit(":", 1)[1])
+
+    def account(self, name, role, *options):
         secret = self.data_dir.parent / "password"
         secret.write_text(PASSWORD + "\n")
-        self.run("account", "add", name, "--role", role, "--password-file", str(secret))
+        self.run("account", "add", name, "--role", role, "--password-file", str(secret), *options)
 
 
 def kill_guests(data_dir):
@@ -115,8 +119,8 @@ def service():
     binary = required("ROOTVIRT_TEST_PROGRAM")
     folder = pathlib.Path(tempfile.mkdtemp(prefix="rootvirt-test-"))
     service = Service(binary, folder / "data")
-    service.account("admin", "administrator")
-    service.account("watcher", "viewer")
+    service.account("admin", "administrator", "--ntlm")
+    service.account("watcher", "viewer", "--ntlm")
     service.account("shifter", "operator")
     try:
         yield service.start()

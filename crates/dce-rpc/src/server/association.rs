@@ -4,6 +4,7 @@
 //! is why this is asynchronous at all.
 
 use super::assembly::{Assembly, TrailerKind};
+use super::recent::Recent;
 use super::security::{Progress, Protection, Securities, Unprotected};
 use super::{Endpoint, Shared};
 use crate::fault::Fault;
@@ -14,7 +15,6 @@ use crate::pdu::{
 use crate::syntax::SyntaxId;
 use crate::verification::{self, Expected};
 use ntlm::SIGNATURE_LENGTH;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -53,7 +53,7 @@ pub(super) struct Association {
     bound: bool,
     group: u32,
     max_transmit: u16,
-    contexts: HashMap<u16, SyntaxId>,
+    contexts: Recent<u16, SyntaxId>,
     securities: Securities,
     assembly: Option<Box<Assembly>>,
     /// A call that was refused while its fragments still come in.
@@ -69,6 +69,7 @@ impl Association {
         // Any number but zero; clients hand it back when they open another connection.
         let group = u32::try_from(connection.id % 0xffff_fffe).unwrap_or(0) + 1;
         Association {
+            contexts: Recent::new(shared.limits.presentation_contexts),
             securities: Securities::new(shared.clone(), connection.clone()),
             shared,
             endpoint,
@@ -76,7 +77,6 @@ impl Association {
             bound: false,
             group,
             max_transmit: SMALLEST_FRAGMENT,
-            contexts: HashMap::new(),
             assembly: None,
             refused_call: None,
         }
@@ -234,11 +234,6 @@ impl Association {
         if !offer.transfers.contains(&SyntaxId::NDR) {
             return Answer::NO_TRANSFER_SYNTAX;
         }
-        if self.contexts.len() >= self.shared.limits.presentation_contexts
-            && !self.contexts.contains_key(&offer.id)
-        {
-            return Answer::LOCAL_LIMIT;
-        }
         self.contexts.insert(offer.id, offer.interface);
         Answer::ACCEPTED
     }
@@ -294,7 +289,7 @@ impl Association {
 
     /// Finds who will make a call, before any of its arguments are kept.
     fn begin(
-        &self,
+        &mut self,
         call: u32,
         request: &Request,
         caller: Caller,
@@ -303,7 +298,7 @@ impl Association {
     ) -> Result<Box<Assembly>, Fault> {
         let interface = *self
             .contexts
-            .get(&request.context)
+            .get(request.context)
             .ok_or(Fault::UNKNOWN_INTERFACE)?;
         let (target, required) = self.endpoint.target(&interface, request.object)?;
         if caller.level < required {

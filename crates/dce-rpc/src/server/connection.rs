@@ -3,6 +3,7 @@
 use super::assembly::{Assembly, Target};
 use super::association::{Association, Received};
 use super::fragments::{Fragments, ReadError};
+use super::prompt::Prompt;
 use super::{Admission, Endpoint, Shared};
 use crate::fault::Fault;
 use crate::interface::{Call, Connection};
@@ -55,7 +56,7 @@ pub(super) async fn accept_all(
         let stopped = stopped.clone();
         connections.spawn(async move {
             let _places = (permit, admission);
-            serve(stream, connection, endpoint, shared, stopped).await;
+            serve(Prompt(stream), connection, endpoint, shared, stopped).await;
         });
     }
     drop(listener);

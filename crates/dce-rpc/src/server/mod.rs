@@ -4,6 +4,8 @@ mod assembly;
 mod association;
 mod connection;
 pub(crate) mod fragments;
+mod prompt;
+mod recent;
 pub(crate) mod security;
 
 use crate::fault::Fault;
@@ -37,10 +39,12 @@ pub struct Limits {
     pub connections: usize,
     /// Connections from one address; more are closed.
     pub connections_of_peer: usize,
-    /// Presentation contexts of one connection.
+    /// Presentation contexts of one connection. More take the place of those that were used longest
+    /// ago: clients are known to make one each time they turn to another interface, and to use only
+    /// the newest.
     pub presentation_contexts: usize,
-    /// Security contexts of one connection. Clients are known to make one for every interface they
-    /// use, over and over; as many as Windows takes.
+    /// Security contexts of one connection. More take the place of those that were used longest ago:
+    /// clients are known to log on anew each time they turn to another interface.
     pub security_contexts: usize,
     /// How long a connection may last on which nobody has logged on.
     pub logon_time: Duration,

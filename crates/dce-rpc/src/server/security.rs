@@ -4,12 +4,12 @@
 //! apart by the number in each trailer.
 
 use super::Shared;
+use super::recent::Recent;
 use crate::fault::Fault;
 use crate::interface::{Caller, Connection, Identity, Level};
 use crate::pdu::{Fragment, Trailer};
 use ntlm::{SIGNATURE_LENGTH, Security};
 use spnego::{Dialect, Negotiation, Step};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ pub(super) enum Unprotected {
 pub(super) struct Securities {
     shared: Arc<Shared>,
     connection: Arc<Connection>,
-    contexts: HashMap<u32, Context>,
+    contexts: Recent<u32, Context>,
     /// Who calls if a request says nothing: whoever logged on at the level connect.
     connected: Option<Arc<Identity>>,
 }
@@ -70,9 +70,9 @@ pub(super) struct Securities {
 impl Securities {
     pub(super) fn new(shared: Arc<Shared>, connection: Arc<Connection>) -> Self {
         Securities {
+            contexts: Recent::new(shared.limits.security_contexts),
             shared,
             connection,
-            contexts: HashMap::new(),
             connected: None,
         }
     }
@@ -89,7 +89,7 @@ impl Securities {
         let Some(level) = Level::from_wire(trailer.level) else {
             return Progress::Unacceptable;
         };
-        let mut context = match self.contexts.remove(&trailer.context) {
+        let mut context = match self.contexts.remove(trailer.context) {
             Some(context) if context.provider == trailer.provider && context.level == level => {
                 context
             }
@@ -117,9 +117,7 @@ impl Securities {
             .contexts
             .values()
             .filter(|context| matches!(context.state, State::Negotiating(_)));
-        if self.contexts.len() >= self.shared.limits.security_contexts
-            || under_way.count() >= MOST_NEGOTIATIONS
-        {
+        if under_way.count() >= MOST_NEGOTIATIONS {
             return None;
         }
         let peer = self.connection.peer.ip().to_string();
@@ -171,7 +169,7 @@ impl Securities {
             return Ok((self.caller(identity, level), None));
         };
         let denied = Unprotected::Fault(Fault::ACCESS_DENIED);
-        let Some(context) = self.contexts.get_mut(&trailer.context) else {
+        let Some(context) = self.contexts.get(trailer.context) else {
             return Err(denied);
         };
         let State::Established(security, identity) = &mut context.state else {
@@ -217,7 +215,7 @@ impl Securities {
         let Some(Context {
             state: State::Established(security, _),
             ..
-        }) = self.contexts.get_mut(&protection.context)
+        }) = self.contexts.get(protection.context)
         else {
             return;
         };
