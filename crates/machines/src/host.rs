@@ -5,6 +5,7 @@ use crate::directory::Directory;
 use crate::error::Error;
 use crate::feed::Feed;
 use crate::files::{self, Places};
+use crate::guest_report::GuestReports;
 use crate::ids::MachineId;
 use crate::integrity::Depth;
 use crate::integrity::keeper::Keeper;
@@ -39,6 +40,7 @@ pub(crate) struct Host {
     pub disks: DisksInUse,
     pub keeper: Arc<Keeper>,
     pub reports: Reports,
+    pub guests: Arc<GuestReports>,
     pub verify_before_apply: Depth,
     /// Held for reading while a memory image is replaced, which no job shows, and for writing by
     /// whoever compares files with rows.

@@ -18,6 +18,7 @@ pub mod error;
 pub mod feed;
 mod files;
 pub mod forecast;
+pub mod guest_report;
 mod host;
 pub mod ids;
 pub mod integrity;

@@ -7,6 +7,7 @@ use crate::directory::Directory;
 use crate::error::Error;
 use crate::feed::{Feed, Updates};
 use crate::forecast::Forecast;
+use crate::guest_report::GuestReport;
 use crate::host::{self, DisksInUse, Host};
 use crate::ids::{DeviceId, JobId, MachineId, SnapshotId};
 use crate::integrity::keeper::{self, Keeper};
@@ -168,6 +169,7 @@ impl Machines {
             healers: Default::default(),
             shutdown_patience: config.shutdown_patience,
             agent_patience: config.agent_patience,
+            guests: Default::default(),
             memory_headroom_mib: config.memory_headroom_mib,
             restore_on_demand: config.restore_on_demand,
             memory_compression: config.memory_compression,
@@ -248,6 +250,13 @@ impl Machines {
     /// From an index.
     pub fn snapshot(&self, id: SnapshotId) -> Option<(Arc<Machine>, Arc<Snapshot>)> {
         self.host.directory.snapshot(id)
+    }
+
+    /// What the agent in a running guest tells, looked at from time to time; nothing while it does not
+    /// run.
+    pub fn guest_report(&self, id: MachineId) -> Option<Arc<GuestReport>> {
+        let running = self.machine(id)?.state == State::Running;
+        self.host.guests.get(id).filter(|_| running)
     }
 
     /// Whether the huge pages that a running machine's memory is made of are whole, or being made so;

@@ -15,6 +15,7 @@ use crate::jobs::JobHandle;
 use crate::model::{DeviceKind, Settings, Timestamp};
 use crate::owner::images;
 use crate::owner::launch;
+use crate::owner::quiesce;
 use crate::owner::record::Record;
 use crate::owner::snapshot_create::with_layers;
 use crate::owner::work::{Work, blocking};
@@ -105,6 +106,8 @@ pub(crate) struct Plan {
     folder: PathBuf,
     run_dir: PathBuf,
     serial_files: Vec<PathBuf>,
+    /// Its file systems are at rest, and must go on.
+    owes_thaw: bool,
     patience: Duration,
 }
 
@@ -165,6 +168,7 @@ pub(crate) fn plan(work: &Work, snapshot: SnapshotId, patience: Duration) -> Res
         run_dir: host.run_root.join(&name),
         folder,
         serial_files,
+        owes_thaw: row.snapshot.owes_thaw,
         patience: patience.clamp(Duration::from_secs(1), LONGEST),
     })
 }
@@ -271,7 +275,17 @@ async fn run(
     report.running_micros = Some(micros(began));
     host.crash.reach("rehearse.running");
     job.percent(70);
-    let watched = watch(plan, &process, events, idle, began, report).await;
+    let name = plan.record.id.to_string();
+    let thaw = async {
+        if plan.owes_thaw {
+            quiesce::until_thawed(&process, &name).await;
+        }
+        std::future::pending().await
+    };
+    let watched = tokio::select! {
+        watched = watch(plan, &process, events, idle, began, report) => watched,
+        never = thaw => never,
+    };
     let used = process.cpu_time().unwrap_or_default().saturating_sub(idle);
     report.processor_micros = u64::try_from(used.as_micros()).unwrap_or(u64::MAX);
     watched?;

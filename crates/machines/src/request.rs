@@ -21,7 +21,7 @@ pub enum StateRequest {
     Run,
     /// Turn off, as by pulling the plug.
     TurnOff,
-    /// Ask the guest to shut down (ACPI power button).
+    /// Ask the guest to shut down: by its agent, or else by the ACPI power button.
     ShutDown,
     /// Hard reset.
     Reset,

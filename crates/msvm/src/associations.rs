@@ -544,13 +544,13 @@ fn state_of_settings(_: &Host, from: &Subject) -> Vec<Subject> {
     }
 }
 
-/// The resource setting that a device is made from. The shutdown component has none.
+/// The resource setting that a device is made from. What the guest's agent does for has none.
 fn part_of(machine: &Arc<Machine>, logical: Logical) -> Option<(Configuration, Part)> {
     let part = match logical {
         Logical::Memory => Part::Memory,
         Logical::Processor(_) => Part::Processor,
         Logical::Device(index) => Part::Device(index),
-        Logical::Shutdown => return None,
+        Logical::Shutdown | Logical::Heartbeat | Logical::KeyValues => return None,
     };
     Some((Configuration::Active(machine.clone()), part))
 }

@@ -20,6 +20,8 @@ pub(crate) const MEMORY: &str = "4764334d-e001-4176-82ee-5594ec9b530e";
 /// Where the processors stand.
 pub(crate) const PROCESSORS: &str = "b637f346-6a0e-4dec-af52-bd70cb80a21d";
 /// The device through which a guest is asked to shut down.
+const HEARTBEAT: &str = "57164f39-9115-4e78-ab55-382f3bd5422d";
+const KEY_VALUES: &str = "a9a0f4e7-5a45-4d96-b827-8a841e8c03e6";
 const SHUTDOWN: &str = "9f8233ac-be49-4c79-8ee3-e7e1985b2077";
 
 /// The name of the management service.
@@ -174,6 +176,8 @@ pub(crate) enum Logical {
     Memory,
     Processor(u32),
     Shutdown,
+    Heartbeat,
+    KeyValues,
     /// By its place in the active configuration.
     Device(usize),
 }
@@ -232,10 +236,12 @@ pub(crate) const fn device_class(kind: DeviceKind) -> &'static str {
 }
 
 /// Every class of logical devices.
-pub(crate) const DEVICE_CLASSES: [&str; 18] = [
+pub(crate) const DEVICE_CLASSES: [&str; 20] = [
     "Msvm_Memory",
     "Msvm_Processor",
     "Msvm_ShutdownComponent",
+    "Msvm_HeartbeatComponent",
+    "Msvm_KvpExchangeComponent",
     "Msvm_Keyboard",
     "Msvm_Ps2Mouse",
     "Msvm_S3DisplayController",
@@ -266,7 +272,7 @@ pub(crate) fn logical_devices(machine: &Arc<Machine>) -> Vec<Logical> {
     let mut found = vec![Logical::Memory];
     found.extend((0..machine.settings.processor.count).map(Logical::Processor));
     if machine.state == State::Running {
-        found.push(Logical::Shutdown);
+        found.extend([Logical::Shutdown, Logical::Heartbeat, Logical::KeyValues]);
     }
     found.extend((0..machine.settings.devices.len()).map(Logical::Device));
     found
@@ -277,6 +283,8 @@ pub(crate) fn logical_class(machine: &Machine, logical: Logical) -> &'static str
         Logical::Memory => "Msvm_Memory",
         Logical::Processor(_) => "Msvm_Processor",
         Logical::Shutdown => "Msvm_ShutdownComponent",
+        Logical::Heartbeat => "Msvm_HeartbeatComponent",
+        Logical::KeyValues => "Msvm_KvpExchangeComponent",
         Logical::Device(index) => machine
             .settings
             .devices
@@ -290,6 +298,8 @@ pub(crate) fn logical_id(machine: &Machine, logical: Logical) -> String {
         Logical::Memory => MEMORY.to_owned(),
         Logical::Processor(number) => format!("{PROCESSORS}\\{number}"),
         Logical::Shutdown => SHUTDOWN.to_owned(),
+        Logical::Heartbeat => HEARTBEAT.to_owned(),
+        Logical::KeyValues => KEY_VALUES.to_owned(),
         Logical::Device(index) => machine
             .settings
             .devices

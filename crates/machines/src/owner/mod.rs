@@ -211,6 +211,7 @@ impl Owner {
         if let Some(work) = &mut self.work {
             memory::heal(work).await;
             quiesce::see_to_thaw(work);
+            work.follow_guest();
         }
         loop {
             self.shorten_images();
@@ -308,6 +309,7 @@ impl Owner {
         if !gone {
             guest_watch::settle(&mut work).await;
             quiesce::see_to_thaw(&mut work);
+            work.follow_guest();
             work.publish();
         }
         // Memory that is only just being filled has not been split.

@@ -14,6 +14,7 @@
 use super::work::Work;
 use crate::catalog::DurableState;
 use crate::error::Error;
+use crate::ids::MachineId;
 use crate::jobs::JobHandle;
 use crate::model::Consistency;
 use crate::saga::{CreatePlan, Plan};
@@ -25,6 +26,8 @@ use tokio::task::JoinHandle;
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take to be there again for a thaw, before it is tried anew.
 const THAW_PATIENCE: Duration = Duration::from_secs(5);
+/// How long it may take to refuse a shutdown, which it does not answer otherwise.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two tries: at first, and at most.
 const SOON: Duration = Duration::from_millis(200);
 const LATER: Duration = Duration::from_secs(10);
@@ -189,6 +192,22 @@ pub(crate) fn see_to_thaw(work: &mut Work) {
         guest.thawing = Some(Thawing(tokio::spawn(async move {
             until_thawed(&process, &machine.to_string()).await;
         })));
+    }
+}
+
+/// Has the agent shut the guest down; answers whether it was there and did not refuse.
+pub(super) async fn shut_down(process: &qemu::Process, machine: MachineId) -> bool {
+    let asked = async {
+        let mut session = process.talk_to_agent(THAW_PATIENCE).await?;
+        session.shut_down(REFUSAL_PATIENCE).await
+    };
+    match asked.await {
+        Ok(()) => true,
+        Err(AgentError::Absent | AgentError::NoChannel) => false,
+        Err(cause) => {
+            tracing::warn!(%machine, %cause, "the power button is pressed instead");
+            false
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::images;
 use super::memory;
+use super::quiesce;
 use super::receiving::{listen, stop_sending, wait_for_memory};
 use super::record::Record;
 use super::restore;
@@ -209,17 +210,20 @@ async fn quit(work: &mut Work) {
     }
 }
 
-/// Presses the power button and waits for the guest.
+/// Asks the guest to shut down and waits for it: by its agent, if one listens, which a guest obeys
+/// whoever is logged on to it; where none does or it refuses, by the power button.
 pub(crate) async fn shut_down(work: &mut Work, job: &JobHandle) -> Result<(), Error> {
     work.show_state(State::Stopping, State::Off);
     work.begin(job, "state.change", &Plan::Momentary).await?;
     job.set_cancellable(true);
     let process = work.process()?;
     let mut events = process.events();
-    process
-        .powerdown()
-        .await
-        .map_err(Error::qemu("Pressing the power button"))?;
+    if !quiesce::shut_down(&process, work.record.id).await {
+        process
+            .powerdown()
+            .await
+            .map_err(Error::qemu("Pressing the power button"))?;
+    }
     let patience = work.host.shutdown_patience;
     let ended = async {
         loop {

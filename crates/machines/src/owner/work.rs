@@ -8,6 +8,7 @@ use super::stall::Stall;
 use crate::catalog::{Change, DurableState};
 use crate::error::Error;
 use crate::files::Places;
+use crate::guest_report::{self, Follower};
 use crate::host::Host;
 use crate::ids::{JobId, LayerId};
 use crate::integrity::keeper;
@@ -52,6 +53,8 @@ pub(crate) struct Guest {
     pub memory: Option<Serving>,
     /// While its file systems may be at rest, and are being let go on.
     pub thawing: Option<Thawing>,
+    /// Keeps what its agent tells.
+    pub follower: Option<Follower>,
 }
 
 impl Guest {
@@ -63,6 +66,7 @@ impl Guest {
             stall: Stall::default(),
             memory: None,
             thawing: None,
+            follower: None,
         }
     }
 }
@@ -102,6 +106,16 @@ impl Work {
                 log: guest.process.log_tail(),
             }),
             None => Err(Error::GuestDied { log: String::new() }),
+        }
+    }
+
+    /// What the guest's agent tells is kept from now on.
+    pub fn follow_guest(&mut self) {
+        if let Some(guest) = &mut self.guest
+            && guest.follower.is_none()
+        {
+            let (process, reports) = (guest.process.clone(), self.host.guests.clone());
+            guest.follower = Some(guest_report::follow(self.record.id, process, reports));
         }
     }
 

@@ -2,10 +2,11 @@
 //! guest. It is on a disk of its own, named by `ROOTVIRT_TEST_AGENT_DISK` (`cargo xtask test` makes
 //! it), whose file system is also the one that is brought to rest.
 
+use crate::crashes::die;
 use crate::linux::{BOOT, guest_image};
 use crate::site::*;
 use demo_guest::serial::SerialClient;
-use machines::model::{Consistency, DeviceKind, Snapshot};
+use machines::model::{Consistency, DeviceKind, Snapshot, State};
 use machines::request::StateRequest as Ask;
 use machines::{DeviceId, Error, MachineId, Machines};
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ impl Guest {
         bring(machines, id, Ask::Run).await;
         let guest = Guest { site, id };
         guest.serial().wait_ready(BOOT).unwrap();
-        guest.shell("busybox mkdir -p /data && { busybox mount -t ext4 /dev/sdb /data || { busybox dmesg | busybox tail -n 4; false; }; }");
+        guest.shell("busybox mkdir -p /data && busybox mount -t ext4 /dev/sdb /data");
         Some(guest)
     }
 
@@ -178,4 +179,44 @@ async fn a_prepared_snapshot_has_a_clean_file_system_and_the_guest_goes_on() {
         matches!(refused, Err(Error::WrongState { .. })),
         "{refused:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_dies_in_between_leaves_nothing_at_rest() {
+    let site = Site::new();
+    let machines = site.open().await;
+    let Some(guest) = Guest::boot(&machines, site).await else {
+        return;
+    };
+    let (id, site) = (guest.id, &guest.site);
+    guest.start_agent();
+    let mut machines = Some(machines);
+    for point in [
+        "create.quiesce",
+        "create.quiesced",
+        "create.stopped",
+        "create.switched",
+        "create.receiving",
+        "create.thawed",
+        "create.manifest",
+    ] {
+        if let Some(machines) = machines.take() {
+            machines.close().await;
+        }
+        let task = format!("create_prepared {id}");
+        assert!(die(site, &task, point).await, "{point}");
+        if point == "create.quiesced" {
+            let process = site.process(id).await;
+            let mut session = process.talk_to_agent(PATIENCE).await.unwrap();
+            assert_eq!(session.is_frozen(PATIENCE).await, Ok(true));
+        }
+        let opened = site.open().await;
+        assert_eq!(state(&opened, id), State::Running, "{point}");
+        owes_nothing(&guest).await;
+        merged(&opened, id).await;
+        let there = opened.machine(id).unwrap().snapshots.len();
+        assert_eq!(there, usize::from(point == "create.manifest"), "{point}");
+        sound(&opened).await;
+        machines = Some(opened);
+    }
 }

@@ -5,7 +5,7 @@
 
 use crate::site::*;
 use crate::snapshots::fill_memory;
-use machines::model::State;
+use machines::model::{Consistency, State};
 use machines::request::StateRequest as Ask;
 use machines::{MachineId, Machines, SnapshotId, saga};
 use std::os::unix::process::ExitStatusExt;
@@ -39,6 +39,10 @@ async fn dying_service() {
     let snapshot: Option<SnapshotId> = words.next().map(|w| w.parse().unwrap());
     let job = match verb {
         "create" | "create_and_cancel" => machines.create_snapshot(&actor(), id).await,
+        "create_prepared" => {
+            let wanted = Consistency::Application;
+            machines.create_snapshot_with(&actor(), id, wanted).await
+        }
         "apply" => {
             machines
                 .apply_snapshot(&actor(), id, snapshot.unwrap())

@@ -3,12 +3,14 @@
 use super::arguments::references;
 use super::{Answer, Outcome, Refusal};
 use crate::host::Host;
+use crate::read::guest_components;
 use crate::read::{StateView, datetime, texts, up_time_millis};
 use crate::subject::{Configuration, Subject};
 use crate::version::Version;
 use cim::instance::InstanceBuilder;
 use cim::{CimError, Instance, Value};
 use cim_broker::Arguments;
+use machines::guest_report::GuestReport;
 use machines::model::Machine;
 use std::sync::Arc;
 
@@ -50,13 +52,18 @@ impl Host {
     fn summary_of(&self, of: &Configuration, requested: &[u32]) -> Result<Instance, CimError> {
         let snapshots = self.embedded_snapshots(of, requested)?;
         let tasks = self.embedded_tasks(of, requested)?;
+        let report = match of {
+            Configuration::Active(machine) => self.guest_report(machine.id),
+            Configuration::Snapshot(..) => None,
+        };
         self.embedded(SUMMARY, |mut new| {
             for wanted in requested {
                 new = settings_facts(of, *wanted, new);
                 // The rest is about machines and ignored for snapshots; so are numbers that mean
                 // nothing here.
                 if let Configuration::Active(machine) = of {
-                    new = machine_facts(self.version, machine, *wanted, new);
+                    let report = report.as_deref();
+                    new = machine_facts(self.version, machine, report, *wanted, new);
                 }
             }
             new.set("Snapshots", snapshots)
@@ -126,11 +133,11 @@ fn settings_facts<'a>(
     }
 }
 
-/// Processor load, heartbeat, thumbnails and the guest's own facts stay NULL: nothing here knows
-/// them.
+/// Processor load and thumbnails stay NULL: nothing here knows them.
 fn machine_facts<'a>(
     version: Version,
     machine: &Machine,
+    report: Option<&GuestReport>,
     wanted: u32,
     new: InstanceBuilder<'a>,
 ) -> InstanceBuilder<'a> {
@@ -143,6 +150,15 @@ fn machine_facts<'a>(
                 .is_some()
                 .then_some(machine.settings.memory.quantity_mib);
             new.set("MemoryUsage", used)
+        }
+        // Only a guest that runs has one.
+        104 => new.set(
+            "Heartbeat",
+            report.map(|report| guest_components::heartbeat(Some(report))),
+        ),
+        106 => {
+            let name = report.map(|report| report.facts.os.pretty_name.as_str());
+            new.set("GuestOperatingSystem", name.filter(|name| !name.is_empty()))
         }
         105 => new.set("UpTime", up_time_millis(machine)),
         109 => new.set("HealthState", view.health),

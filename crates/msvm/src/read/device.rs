@@ -55,7 +55,7 @@ const DISPLAY: [(&str, Fixed); 7] = [
     ("CapabilityDescriptions", Texts(&["Graphics Accelerator"])),
 ];
 
-static KINDS: [Kind; 18] = [
+static KINDS: [Kind; 20] = [
     Kind {
         class: "Msvm_Memory",
         caption: "Memory",
@@ -99,6 +99,20 @@ static KINDS: [Kind; 18] = [
         class: "Msvm_ShutdownComponent",
         caption: "Shutdown",
         description: "Microsoft Shutdown Service",
+        enabled: 2,
+        fixed: &[("EnabledDefault", Number(7))],
+    },
+    Kind {
+        class: "Msvm_HeartbeatComponent",
+        caption: "Heartbeat",
+        description: "Microsoft Heartbeat Service",
+        enabled: 2,
+        fixed: &[("EnabledDefault", Number(7))],
+    },
+    Kind {
+        class: "Msvm_KvpExchangeComponent",
+        caption: "Key-Value Pair Exchange",
+        description: "Microsoft Key-Value Pair Exchange Component",
         enabled: 2,
         fixed: &[("EnabledDefault", Number(7))],
     },
@@ -320,6 +334,10 @@ impl Host {
     ) -> Result<Instance, CimError> {
         let class = logical_class(machine, logical);
         let kind = KINDS.iter().find(|kind| kind.class == class);
+        let items = match logical {
+            Logical::KeyValues => self.intrinsic_items(machine.id)?,
+            _ => Value::Null,
+        };
         self.named(class, |new| {
             let mut new = identify(machine, logical, class, new);
             if let Some(kind) = kind {
@@ -337,6 +355,11 @@ impl Host {
             match logical {
                 Logical::Memory => memory(machine, new),
                 Logical::Processor(_) | Logical::Shutdown => new,
+                Logical::Heartbeat => self.with_contact(machine.id, new),
+                Logical::KeyValues => self
+                    .with_contact(machine.id, new)
+                    .set("GuestExchangeItems", Value::Array(Vec::new()))
+                    .set("GuestIntrinsicExchangeItems", items),
                 Logical::Device(index) => match machine.settings.devices.get(index) {
                     Some(device) => configured(machine, device, new),
                     None => new,

@@ -3,6 +3,7 @@
 //! Everything is made from published copies of machines and jobs; nothing here waits or does I/O.
 
 mod device;
+pub(crate) mod guest_components;
 mod job;
 mod pool;
 mod resource;

@@ -96,6 +96,8 @@ async fn a_running_machine_has_devices_and_changes_states() {
         "Msvm_LogicalDisk",
         "Msvm_Keyboard",
         "Msvm_ShutdownComponent",
+        "Msvm_HeartbeatComponent",
+        "Msvm_KvpExchangeComponent",
     ] {
         let of_class = devices
             .iter()
@@ -114,6 +116,15 @@ async fn a_running_machine_has_devices_and_changes_states() {
         assert_eq!(ours, declared);
         assert_eq!(&fixture.get(path(device)), device);
     }
+    // Nobody in this guest answers.
+    let heartbeat = devices
+        .iter()
+        .find(|device| device.class.is("Msvm_HeartbeatComponent"))
+        .expect("a heartbeat");
+    assert_eq!(
+        heartbeat.value("OperationalStatus"),
+        &Value::from(vec![12u16])
+    );
     // A drive leads to the settings it is made from, and to what is in it.
     let drive = devices
         .iter()

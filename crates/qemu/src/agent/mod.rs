@@ -83,6 +83,11 @@ impl Channel {
         }
     }
 
+    /// Whether somebody talks to the agent at present.
+    pub fn is_busy(&self) -> bool {
+        self.busy.try_lock().is_err()
+    }
+
     /// Waits until nobody else talks to the agent, connects, and finds its place in the stream: what
     /// follows is answered by a living agent. All within `patience`.
     pub async fn open(&self, patience: Duration) -> Result<Session<'_>, AgentError> {

@@ -138,4 +138,19 @@ mod tests {
         assert_eq!(parse(format!("{{\"return\": {deep}").as_bytes()), None);
         assert_eq!(printable(&"ä".repeat(MAX_TEXT)).len(), MAX_TEXT);
     }
+
+    #[test]
+    fn the_fuzzing_seeds_are_read_without_harm() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/guest_agent");
+        let mut answers = 0;
+        for seed in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let bytes = std::fs::read(seed.path()).unwrap_or_default();
+            let mut rest = bytes.get(1..).unwrap_or_default();
+            let mut lines = Lines::default();
+            while let Ok(Some(line)) = lines.take(&mut rest) {
+                answers += usize::from(parse(&line).is_some());
+            }
+        }
+        assert!(answers >= 8, "{answers}");
+    }
 }
