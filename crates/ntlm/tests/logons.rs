@@ -76,6 +76,14 @@ fn the_published_messages_decode() {
     assert_eq!((client.time, client.challenge), (0, [0xaa; 8]));
 }
 
+#[test]
+fn the_published_messages_are_encoded_again() {
+    let challenge = Challenge::decode(&bytes(PUBLISHED_CHALLENGE)).unwrap();
+    assert_eq!(Challenge::decode(&challenge.encode()).unwrap(), challenge);
+    let message = Authenticate::decode(&bytes(PUBLISHED_AUTHENTICATE)).unwrap();
+    assert_eq!(Authenticate::decode(&message.encode()).unwrap(), message);
+}
+
 /// MS-NLMP 4.2.4.4: the message that the client seals first.
 #[test]
 fn the_published_sealed_message_is_read() {
