@@ -219,6 +219,7 @@ impl Host {
             Verb::RemoveResourcesV2 => self.remove_resources_v2(actor, arguments).await,
             Verb::CreateSnapshotV2 => self.create_snapshot_v2(actor, arguments).await,
             Verb::ApplySnapshotV2 => self.apply_snapshot_v2(actor, arguments).await,
+            Verb::ClearSnapshot => self.clear_snapshot(arguments),
             Verb::DestroySnapshot => {
                 self.remove_snapshot(actor, arguments, "AffectedSnapshot", false)
                     .await

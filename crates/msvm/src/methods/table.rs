@@ -28,6 +28,7 @@ pub(super) enum Verb {
     CreateSnapshotV2,
     ApplySnapshotV2,
     DestroySnapshot,
+    ClearSnapshot,
     Summary,
     FormatError,
     SystemState,
@@ -260,6 +261,12 @@ const V2: &[Row] = &[
         "DestroySnapshotTree",
         Role::Administrator,
         Verb::RemoveSnapshotTree,
+    ),
+    (
+        SYSTEM_SNAPSHOT_SERVICE,
+        "ClearSnapshotState",
+        Role::Administrator,
+        Verb::ClearSnapshot,
     ),
 ];
 

@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 /// The only kind of virtual machine there is: a PC with a BIOS.
 const SUB_TYPE: &str = "Microsoft:Hyper-V:SubType:1";
+/// What `SnapshotSettings` of CreateSnapshot holds.
+const SNAPSHOT_SETTINGS: &str = "Msvm_VirtualSystemSnapshotSettingData";
 /// `SnapshotType` of CreateSnapshot: disks, and memory if there is any.
 const FULL: u16 = 2;
 /// `SnapshotType`: disks without memory.
@@ -240,6 +242,12 @@ impl Host {
         }
         let mut consistency = Consistency::Crash;
         for given in instances(arguments, "SnapshotSettings")? {
+            if !given.class.is(SNAPSHOT_SETTINGS) {
+                return Err(Refusal::invalid(format!(
+                    "SnapshotSettings is a {}, not a {SNAPSHOT_SETTINGS}.",
+                    given.class
+                )));
+            }
             consistency = asked_consistency(&Given(given))?;
         }
         let job = self
@@ -247,6 +255,18 @@ impl Host {
             .create_snapshot_with(actor, machine.id, consistency)
             .await?;
         Ok(self.started(job))
+    }
+
+    /// A snapshot without memory has nothing to clear.
+    pub(super) fn clear_snapshot(&self, arguments: &Arguments) -> Outcome {
+        let (_, snapshot) = self.snapshot(arguments, "SnapshotSettingData")?;
+        if snapshot.has_memory {
+            return Err(Refusal::unsupported(
+                "The snapshot holds memory, which is part of its one instant and goes with it. \
+                 Destroy the snapshot, or take one of the machine while it is off.",
+            ));
+        }
+        Ok(Answer::completed())
     }
 
     pub(super) async fn apply_snapshot_v2(&self, actor: &Actor, arguments: &Arguments) -> Outcome {

@@ -2,6 +2,7 @@
 //! interface. Some run QEMU, none needs a guest.
 
 mod console;
+mod events;
 #[path = "../v1/fixture.rs"]
 #[allow(dead_code)]
 mod fixture;

@@ -18,6 +18,8 @@ async fn a_tree_grows_is_applied_and_destroyed() {
         text(&system, "Name")
     );
     assert!(first.str("Parent").is_none());
+    let clear = [("SnapshotSettingData", reference(&first))];
+    assert_eq!(site.snapshots("ClearSnapshotState", &clear).await.code, 0);
     let second = site.snapshot(&system).await;
     assert_eq!(text(&second, "Parent"), path(&first).to_string());
     let of_system = |assoc: &str| -> Vec<String> {
