@@ -115,7 +115,7 @@ def test_what_cannot_be_promised_is_refused(client):
 
     settings = "Msvm_VirtualSystemSnapshotSettingData"
     assert refused(AffectedSystem=system.path,
-                   SnapshotSettings=embedded(settings, ConsistencyLevel=1)) == 1
+                   SnapshotSettings=embedded(settings, ConsistencyLevel=1)) == 5
     assert refused(AffectedSystem=system.path, SnapshotType=pywbem.Uint16(3)) == 1
     assert refused(AffectedSystem=system.path, SnapshotType=pywbem.Uint16(32768)) == 1
     assert refused(AffectedSystem=system.path, SnapshotType=pywbem.Uint16(9)) == 4
