@@ -7,6 +7,7 @@ use crate::stall::StallGuard;
 use cim_broker::Role;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::pki_types::CertificateDer;
 use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -54,7 +55,7 @@ pub(crate) async fn accept_all<S: Service>(
             }
         };
         let tls = match &listener {
-            Bound::Tls(_, acceptor) => Some(acceptor.clone()),
+            Bound::Tls(_, acceptor, certificate) => Some((acceptor.clone(), certificate.clone())),
             Bound::Plain(_) | Bound::Unix(_) => None,
         };
         let (service, shared, stopped) = (service.clone(), shared.clone(), stopped.clone());
@@ -69,7 +70,7 @@ pub(crate) async fn accept_all<S: Service>(
 
 async fn accept(listener: &Bound) -> io::Result<Stream> {
     match listener {
-        Bound::Plain(listener) | Bound::Tls(listener, _) => {
+        Bound::Plain(listener) | Bound::Tls(listener, ..) => {
             let (stream, address) = listener.accept().await?;
             stream.set_nodelay(true)?;
             Ok(Stream::Tcp(stream, address.ip()))
@@ -80,7 +81,10 @@ async fn accept(listener: &Bound) -> io::Result<Stream> {
 
 async fn converse<S: Service>(
     stream: Stream,
-    tls: Option<tokio_rustls::TlsAcceptor>,
+    tls: Option<(
+        tokio_rustls::TlsAcceptor,
+        Option<Arc<CertificateDer<'static>>>,
+    )>,
     service: &Arc<S>,
     shared: Arc<Shared>,
     stopped: watch::Receiver<bool>,
@@ -94,11 +98,12 @@ async fn converse<S: Service>(
             let peer = Peer::remote(address.to_string(), transport, shared.clone());
             serve(stream, service.open(peer), service, &shared, stopped).await;
         }
-        (Stream::Tcp(stream, address), Some(acceptor)) => {
+        (Stream::Tcp(stream, address), Some((acceptor, certificate))) => {
             let limit = shared.limits.header_time;
             match tokio::time::timeout(limit, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
-                    let peer = Peer::remote(address.to_string(), Transport::Tls, shared.clone());
+                    let transport = Transport::Tls(certificate);
+                    let peer = Peer::remote(address.to_string(), transport, shared.clone());
                     serve(stream, service.open(peer), service, &shared, stopped).await;
                 }
                 Ok(Err(error)) => tracing::debug!(peer = %address, %error, "TLS handshake failed"),

@@ -28,4 +28,4 @@ pub use authentication::{Authenticator, Identity, Verification};
 pub use body::{AnswerBody, BodyError, ReceivedBody, answer_body, discard, set_header};
 pub use limits::HttpLimits;
 pub use peer::Peer;
-pub use server::{BindError, Listen, LocalAddress, Server, ServerConfig, Service};
+pub use server::{BindError, Listen, LocalAddress, Server, ServerConfig, Service, Tls};

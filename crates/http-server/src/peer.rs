@@ -6,18 +6,19 @@ use crate::limits::HttpLimits;
 use crate::server::Shared;
 use hyper::body::Incoming;
 use hyper::{HeaderMap, header};
+use rustls::pki_types::CertificateDer;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// How a connection got here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     /// TCP from elsewhere, as it is.
     Plain,
     /// TCP from this host, as it is.
     Loopback,
-    /// TLS.
-    Tls,
+    /// TLS, with this certificate of ours.
+    Tls(Option<Arc<CertificateDer<'static>>>),
     /// A Unix socket.
     Unix,
 }
@@ -68,9 +69,12 @@ impl Peer {
         self.transport != Transport::Plain
     }
 
-    /// Whether the connection is TLS.
-    pub fn is_tls(&self) -> bool {
-        self.transport == Transport::Tls
+    /// The certificate that the client has seen, when the connection is TLS and it is known.
+    pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        match &self.transport {
+            Transport::Tls(certificate) => certificate.as_deref(),
+            _ => None,
+        }
     }
 
     /// What the server may use.

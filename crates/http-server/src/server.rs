@@ -7,6 +7,7 @@ use crate::limits::HttpLimits;
 use crate::peer::Peer;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
+use rustls::pki_types::CertificateDer;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -18,13 +19,23 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+/// What TLS is spoken with.
+#[derive(Clone)]
+pub struct Tls {
+    /// The settings.
+    pub config: Arc<rustls::ServerConfig>,
+    /// The service's certificate in those settings, for logons that are bound to it; without it they
+    /// are not.
+    pub certificate: Option<CertificateDer<'static>>,
+}
+
 /// Something to listen on.
 #[derive(Clone)]
 pub enum Listen {
     /// HTTP. Basic authentication.
     Plain(SocketAddr),
     /// HTTPS. Basic authentication.
-    Tls(SocketAddr, Arc<rustls::ServerConfig>),
+    Tls(SocketAddr, Tls),
     /// HTTP on a Unix socket. Whoever can connect as root or as the service's own user is an
     /// administrator; others must give credentials.
     Unix(PathBuf),
@@ -184,7 +195,11 @@ impl Server {
 /// A bound socket.
 pub(crate) enum Bound {
     Plain(TcpListener),
-    Tls(TcpListener, tokio_rustls::TlsAcceptor),
+    Tls(
+        TcpListener,
+        tokio_rustls::TlsAcceptor,
+        Option<Arc<CertificateDer<'static>>>,
+    ),
     Unix(UnixListener),
 }
 
@@ -194,10 +209,11 @@ async fn bind(listen: Listen) -> Result<(Bound, LocalAddress), BindError> {
             let (listener, address) = bind_tcp(address).await?;
             Ok((Bound::Plain(listener), LocalAddress::Plain(address)))
         }
-        Listen::Tls(address, config) => {
+        Listen::Tls(address, tls) => {
             let (listener, address) = bind_tcp(address).await?;
+            let certificate = tls.certificate.map(Arc::new);
             Ok((
-                Bound::Tls(listener, config.into()),
+                Bound::Tls(listener, tls.config.into(), certificate),
                 LocalAddress::Tls(address),
             ))
         }

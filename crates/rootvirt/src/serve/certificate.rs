@@ -1,6 +1,7 @@
 //! The TLS certificate: made at the first start, kept in the data directory.
 
 use crate::failure::{Failure, chain};
+use http_server::Tls;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::fs;
@@ -14,10 +15,7 @@ const KEY: &str = "key.pem";
 
 /// Loads `DATA/tls/certificate.pem` and `key.pem`, making a self-signed pair if there is none.
 /// To use a certificate of one's own, put it there under these names.
-pub fn server_config(
-    data_dir: &Path,
-    host_name: &str,
-) -> Result<Arc<rustls::ServerConfig>, Failure> {
+pub fn server_config(data_dir: &Path, host_name: &str) -> Result<Tls, Failure> {
     let directory = data_dir.join("tls");
     if !directory.join(CERTIFICATE).exists() || !directory.join(KEY).exists() {
         make(&directory, host_name).map_err(|error| {
@@ -68,7 +66,7 @@ fn write(directory: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     fs::rename(&temporary, directory.join(name))
 }
 
-fn load(directory: &Path) -> Result<Arc<rustls::ServerConfig>, String> {
+fn load(directory: &Path) -> Result<Tls, String> {
     let certificates: Vec<CertificateDer<'static>> =
         CertificateDer::pem_file_iter(directory.join(CERTIFICATE))
             .and_then(Iterator::collect)
@@ -76,11 +74,15 @@ fn load(directory: &Path) -> Result<Arc<rustls::ServerConfig>, String> {
     let key = PrivateKeyDer::from_pem_file(directory.join(KEY))
         .map_err(|error| format!("{KEY}: {error}"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    rustls::ServerConfig::builder_with_provider(provider)
+    let certificate = certificates.first().cloned();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_no_client_auth()
         .with_single_cert(certificates, key)
-        .map(Arc::new)
-        .map_err(|error| error.to_string())
+        .map_err(|error| error.to_string())?;
+    Ok(Tls {
+        config: Arc::new(config),
+        certificate,
+    })
 }

@@ -30,7 +30,11 @@ async fn tls_serves_who_trusts_it() {
     let (mine, config) = certificate();
     let (other, _) = certificate();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let (server, _) = serve(vec![Listen::Tls(any, config)], HttpLimits::default()).await;
+    let tls = http_server::Tls {
+        config,
+        certificate: None,
+    };
+    let (server, _) = serve(vec![Listen::Tls(any, tls)], HttpLimits::default()).await;
     let LocalAddress::Tls(address) = server.local_addresses()[0].clone() else {
         panic!("not TLS");
     };

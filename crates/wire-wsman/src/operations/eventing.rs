@@ -1,13 +1,13 @@
 //! Subscribe, Renew, GetStatus, Unsubscribe (DSP0226 section 10), and pulls of what has happened.
 //!
-//! Events are delivered by pull: the client asks, and waits as long as its `OperationTimeout` says.
-//! Nothing happens on a subscription's behalf while nobody asks: what it may miss is bounded by the
-//! broker, and told.
+//! Events are pulled (the client asks, and waits as long as its `OperationTimeout` says) or pushed
+//! (`delivery`). What a subscriber does not take in time is bounded by the broker, and what it misses
+//! is told.
 
 use super::Call;
+use super::delivery::{self, Delivery, Wrapping};
 use super::filter::{Filter, read_filter};
 use super::subscriptions::Subscribed;
-use crate::instance::{Form, write_instance};
 use crate::resource::Resource;
 use crate::soap::duration::{format_duration, parse_expiry};
 use crate::soap::fault::Fault;
@@ -15,29 +15,34 @@ use crate::soap::reply::Reply;
 use crate::soap::uri;
 use crate::soap::writer::Writer;
 use crate::soap::xml::Element;
-use cim_broker::NoEvent;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Delivery when the client pulls.
+/// The ways of delivery: pulled, or pushed in some wrapping.
 const PULL: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/Pull";
-/// Delivery when the client does not say.
 const PUSH: &str = "http://schemas.xmlsoap.org/ws/2004/08/eventing/DeliveryModes/Push";
+const PUSH_WITH_ACK: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/PushWithAck";
+const EVENTS: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/Events";
 /// Events that one answer may hold, whatever the client asks for.
 const MOST_EVENTS: usize = 1000;
 
-pub(super) fn subscribe(call: &Call) -> Result<Reply, Fault> {
-    let body = operation(call, "Subscribe")?;
+pub(super) async fn subscribe(call: Call) -> Result<Reply, Fault> {
+    let body = operation(&call, "Subscribe")?;
     let resource = call.resource()?;
-    let delivery = body.child(uri::EVENTING, "Delivery");
-    let mode = delivery.and_then(|it| it.attribute("Mode")).unwrap_or(PUSH);
-    if mode.trim() != PULL {
-        return Err(Fault::delivery_mode(mode));
-    }
-    let lifetime = lifetime(call, body)?;
+    let delivery = body
+        .child(uri::EVENTING, "Delivery")
+        .ok_or_else(|| Fault::schema("Subscribe says nothing of wse:Delivery."))?;
+    let wrapping = match delivery.attribute("Mode").map(str::trim).unwrap_or(PUSH) {
+        PULL => None,
+        PUSH => Some(Wrapping::Single),
+        PUSH_WITH_ACK => Some(Wrapping::Acknowledged),
+        EVENTS => Some(Wrapping::Batch),
+        other => return Err(Fault::delivery_mode(other)),
+    };
+    let lifetime = lifetime(&call, body)?;
     let (language, query) = match read_filter(body)? {
         Filter::Query(language, query) => (language, query),
-        Filter::None => ("WQL", whole_class(call, &resource)?),
+        Filter::None => ("WQL", whole_class(&call, &resource)?),
         Filter::Selectors(_) | Filter::Association(_) => {
             return Err(Fault::filter(
                 "Events are selected by WQL: SELECT * FROM __InstanceModificationEvent WITHIN 1 \
@@ -45,15 +50,26 @@ pub(super) fn subscribe(call: &Call) -> Result<Reply, Fault> {
             ));
         }
     };
+    let destination = match wrapping {
+        Some(wrapping) => {
+            let peer = &call.context.peer;
+            Some(Delivery::read(wrapping, body, delivery, peer).await?)
+        }
+        None => None,
+    };
     let subscription =
         call.broker()
             .subscribe(&call.context, &resource.namespace, language, &query)?;
     let subscribed = Subscribed::new(subscription, resource.family);
+    let open = &call.operations.subscriptions;
     let user = &call.context.user;
-    let id = call
-        .operations
-        .subscriptions
-        .keep(user, subscribed, lifetime);
+    let is_pulled = destination.is_none();
+    let id = match destination {
+        None => open.keep(user, subscribed, lifetime),
+        Some(to) => open.keep_sending(user, lifetime, |id| {
+            delivery::deliver(call.operations.clone(), id, subscribed, to)
+        }),
+    };
     let mut w = Writer::default();
     w.open("e:SubscribeResponse").open("e:SubscriptionManager");
     w.leaf("a:Address", uri::ANONYMOUS);
@@ -61,7 +77,9 @@ pub(super) fn subscribe(call: &Call) -> Result<Reply, Fault> {
     w.leaf("e:Identifier", &format!("uuid:{id}"));
     w.close().close();
     w.leaf("e:Expires", &format_duration(lifetime));
-    w.leaf("n:EnumerationContext", &format!("uuid:{id}"));
+    if is_pulled {
+        w.leaf("n:EnumerationContext", &format!("uuid:{id}"));
+    }
     Ok(Reply::with_body(w.finish()))
 }
 
@@ -114,10 +132,10 @@ pub(super) async fn pull(call: Call) -> Result<Reply, Fault> {
     while count < most {
         let item = match subscribed.pending.take() {
             Some(item) => item,
-            None if count == 0 => call.next_event(&mut subscribed).await?,
+            None if count == 0 => call.event(&mut subscribed).await?,
             // What has happened already comes along; nothing is waited for.
             None => {
-                let next = call.next_event(&mut subscribed);
+                let next = call.event(&mut subscribed);
                 match tokio::time::timeout(Duration::ZERO, next).await {
                     Ok(next) => next?,
                     Err(_) => break,
@@ -139,27 +157,9 @@ pub(super) async fn pull(call: Call) -> Result<Reply, Fault> {
 }
 
 impl Call {
-    /// The next event, as XML. Dropping the future loses nothing.
-    async fn next_event(&self, subscribed: &mut Subscribed) -> Result<String, Fault> {
-        let next = self.broker().next_event(&mut subscribed.subscription).await;
-        let mut w = Writer::default();
-        match next {
-            Ok(event) => {
-                let form = Form {
-                    class: None,
-                    without_nil: self.without_nil(),
-                };
-                write_instance(&mut w, &event, &subscribed.family, form);
-            }
-            Err(NoEvent::Missed(count)) => {
-                w.leaf("w:DroppedEvents", &count.to_string());
-            }
-            Err(NoEvent::Ended) => {
-                return Err(Fault::internal("The service is stopping. Subscribe again."));
-            }
-            Err(NoEvent::Failed(error)) => return Err(error.into()),
-        }
-        Ok(w.finish())
+    async fn event(&self, subscribed: &mut Subscribed) -> Result<String, Fault> {
+        let next = delivery::next_event(self.broker(), subscribed, self.without_nil());
+        next.await.map(|(_, event)| event)
     }
 }
 

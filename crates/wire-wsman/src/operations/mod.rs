@@ -5,12 +5,14 @@
 //! enumeration    Enumerate, Pull, Release;  filter: what is enumerated
 //! invoke         methods
 //! eventing       Subscribe, Renew, GetStatus, Unsubscribe, pulls of events
+//!   delivery     events that are pushed
 //! service        Identify, the service's own settings
 //! ```
 //!
 //! Reads run on threads that may block, since a long answer takes a while to put together; method
 //! calls wait for the provider instead.
 
+mod delivery;
 mod enumeration;
 pub(crate) mod enumerations;
 mod eventing;
@@ -153,7 +155,7 @@ impl Call {
             }
             (uri::ENUMERATION, "Pull") => enumeration::pull,
             (uri::ENUMERATION, "Release") => enumeration::release,
-            (uri::EVENTING, "Subscribe") => eventing::subscribe,
+            (uri::EVENTING, "Subscribe") => return eventing::subscribe(self).await,
             (uri::EVENTING, "Renew") => eventing::renew,
             (uri::EVENTING, "GetStatus") => eventing::status,
             (uri::EVENTING, "Unsubscribe") => eventing::unsubscribe,

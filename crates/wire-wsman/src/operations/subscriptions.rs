@@ -5,8 +5,10 @@ use crate::resource::Family;
 use crate::soap::fault::Fault;
 use cim_broker::Subscription;
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -36,7 +38,22 @@ type Shared = Arc<tokio::sync::Mutex<Subscribed>>;
 struct Entry {
     user: String,
     expires: Instant,
-    shared: Shared,
+    kind: Kind,
+}
+
+enum Kind {
+    /// Whoever pulls finds it here.
+    Pulled(Shared),
+    /// A task sends.
+    Sent(Option<AbortHandle>),
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Kind::Sent(Some(task)) = &self.kind {
+            task.abort();
+        }
+    }
 }
 
 /// All subscriptions.
@@ -52,10 +69,49 @@ impl Subscriptions {
         let entry = Entry {
             user: user.to_owned(),
             expires: Instant::now() + lifetime,
-            shared: Arc::new(tokio::sync::Mutex::new(subscribed)),
+            kind: Kind::Pulled(Arc::new(tokio::sync::Mutex::new(subscribed))),
         };
         self.swept().insert(id, entry);
         id
+    }
+
+    /// Keeps a subscription whose events are sent by a task, and gives its name. The task is ended
+    /// with the subscription.
+    pub fn keep_sending<F>(
+        &self,
+        user: &str,
+        lifetime: Duration,
+        task: impl FnOnce(Uuid) -> F,
+    ) -> Uuid
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let id = Uuid::new_v4();
+        let mut entries = self.swept();
+        // The task looks itself up, and waits for this lock.
+        let task = tokio::spawn(task(id)).abort_handle();
+        let entry = Entry {
+            user: user.to_owned(),
+            expires: Instant::now() + lifetime,
+            kind: Kind::Sent(Some(task)),
+        };
+        entries.insert(id, entry);
+        id
+    }
+
+    /// When it ends, if it has not.
+    pub fn expires(&self, id: Uuid) -> Option<Instant> {
+        self.swept().get(&id).map(|it| it.expires)
+    }
+
+    /// Removes a subscription whose task has given up, without ending the task.
+    pub fn forget(&self, id: Uuid) {
+        let mut entries = self.swept();
+        if let Some(mut entry) = entries.remove(&id)
+            && let Kind::Sent(task) = &mut entry.kind
+        {
+            task.take();
+        }
     }
 
     /// Whether there is one of this name.
@@ -67,9 +123,10 @@ impl Subscriptions {
     pub fn find(&self, user: &str, id: Uuid) -> Result<Shared, Fault> {
         let entries = self.swept();
         let entry = entries.get(&id).filter(|it| it.user == user);
-        entry
-            .map(|it| it.shared.clone())
-            .ok_or_else(Fault::enumeration_context)
+        match entry.map(|it| &it.kind) {
+            Some(Kind::Pulled(shared)) => Ok(shared.clone()),
+            Some(Kind::Sent(_)) | None => Err(Fault::enumeration_context()),
+        }
     }
 
     /// Lets it live so long from now.

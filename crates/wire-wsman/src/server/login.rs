@@ -1,10 +1,10 @@
 //! Who is at the other end of a connection. Basic comes with each request; Negotiate logs the
 //! connection on, token by token, and then holds for all that comes on it.
 
-use super::Negotiate;
+use super::{Negotiate, channel};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use http_server::Identity;
+use http_server::{Identity, Peer};
 use ntlm::Security;
 use spnego::{Dialect, Negotiation, Step};
 
@@ -44,7 +44,7 @@ pub(super) fn identity(door: &Negotiate, account: &str) -> Option<Identity> {
 
 impl Login {
     /// Takes the token of an `Authorization: Negotiate` header.
-    pub(super) async fn step(&mut self, door: &Negotiate, peer: &str, token: &str) -> Progress {
+    pub(super) async fn step(&mut self, door: &Negotiate, peer: &Peer, token: &str) -> Progress {
         let token = (token.len() <= LONGEST_TOKEN)
             .then(|| BASE64_STANDARD.decode(token.trim()).ok())
             .flatten();
@@ -54,7 +54,13 @@ impl Login {
         };
         let mut negotiation = match std::mem::take(self) {
             Login::Underway(negotiation) => negotiation,
-            Login::None | Login::Done(..) => Box::new(door.logons.begin(peer, Dialect::Negotiate)),
+            Login::None | Login::Done(..) => {
+                let mut negotiation = door.logons.begin(peer.address(), Dialect::Negotiate);
+                if let Some(bindings) = peer.certificate().and_then(channel::bindings) {
+                    negotiation.bind_to_channel(bindings);
+                }
+                Box::new(negotiation)
+            }
         };
         match negotiation.step(&token).await {
             Ok(Step::Continue(token)) => {

@@ -1,7 +1,9 @@
 //! The server: the broker's operations as a service of an HTTP server.
 
+mod channel;
 pub mod encryption;
 mod login;
+pub(crate) mod sender;
 mod session;
 
 use crate::operations::{Operations, Product};

@@ -66,7 +66,7 @@ impl Session {
             && scheme.eq_ignore_ascii_case("negotiate")
         {
             let mut login = self.login.lock().await;
-            return match login.step(door, self.peer.address(), token).await {
+            return match login.step(door, &self.peer, token).await {
                 Progress::Done(identity, token) => Ok((identity, token)),
                 Progress::Continue(token) => Err(Refusal::Unauthenticated(Some(token))),
                 Progress::Refused => Err(refused()),

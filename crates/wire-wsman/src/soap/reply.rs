@@ -66,6 +66,21 @@ pub fn fault_envelope(fault: &Fault, origin: &Origin, machine: &str) -> Envelope
     }
 }
 
+/// A message that is sent without having been asked for.
+pub fn message(action: &str, to: &str, headers: &str, body: &str) -> String {
+    let mut w = begin();
+    let id = Uuid::new_v4().to_string().to_uppercase();
+    w.open("s:Header");
+    w.leaf("a:Action", action);
+    w.leaf("a:MessageID", &format!("uuid:{id}"));
+    w.leaf("a:To", to);
+    w.open("a:ReplyTo");
+    w.leaf("a:Address", uri::ANONYMOUS).close();
+    w.raw(headers).close();
+    w.open("s:Body").raw(body);
+    w.finish()
+}
+
 fn begin() -> Writer {
     let declarations = uri::PREFIXES.map(|(prefix, uri)| (format!("xmlns:{prefix}"), uri));
     let mut attributes = vec![("xml:lang", "en-US")];

@@ -6,6 +6,9 @@ use cim::mof::Repository;
 use cim::{CimError, Instance, KeyValue, Name, Namespace, ObjectPath};
 use cim_broker::{Broker, Change, Changes, Context, Equality, Interruption, Provider, Role};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 use wire_wsman::soap::uri;
 
@@ -203,9 +206,14 @@ async fn subscriptions_belong_to_one_account_and_end() {
 #[tokio::test]
 async fn subscriptions_that_cannot_be_say_why() {
     let (shop, _bells) = tower().await;
-    let push = "http://schemas.xmlsoap.org/ws/2004/08/eventing/DeliveryModes/Push";
+    let elsewhere = "<e:NotifyTo><wsa:Address>http://192.0.2.7/</wsa:Address></e:NotifyTo>";
     let cases = [
-        (subscribe(push, LOUD), "DeliveryModeRequestedUnavailable"),
+        (
+            subscribe("urn:carrier-pigeon", LOUD),
+            "DeliveryModeRequestedUnavailable",
+        ),
+        (push(elsewhere), "InvalidMessage"),
+        (push(""), "SchemaValidationError"),
         (subscribe(PULL, "SELECT * FROM Bell"), "CannotProcessFilter"),
         (
             subscribe(PULL, "SELECT * FROM __InstanceModificationEvent WITHIN 2"),
@@ -218,5 +226,117 @@ async fn subscriptions_that_cannot_be_say_why() {
     ];
     for (request, subcode) in cases {
         assert_eq!(ask(&shop, &request).await.fault().0, subcode, "{request}");
+    }
+}
+
+/// A subscription whose events are sent in batches.
+fn push(delivery: &str) -> String {
+    let content = format!(
+        "<e:Delivery Mode=\"http://schemas.dmtf.org/wbem/wsman/1/wsman/Events\">{delivery}\
+         </e:Delivery>{}",
+        filter(WQL, LOUD)
+    );
+    eventing("Subscribe", "", &content)
+}
+
+/// Takes one message, acknowledges it and gives it.
+async fn receive(listener: &TcpListener) -> String {
+    let accept = tokio::time::timeout(Duration::from_secs(60), listener.accept());
+    let (mut stream, _) = accept
+        .await
+        .expect("a message in time")
+        .expect("a connection");
+    let mut message = Vec::new();
+    while !message.ends_with(b"</s:Envelope>") {
+        assert!(
+            stream
+                .read_buf(&mut message)
+                .await
+                .expect("a whole message")
+                > 0
+        );
+    }
+    let ack = envelope(
+        "http://schemas.dmtf.org/wbem/wsman/1/wsman/Ack",
+        "urn:x",
+        "",
+        "",
+    );
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/soap+xml\r\nContent-Length: {}\r\n\r\n{ack}",
+        ack.len()
+    );
+    stream.write_all(answer.as_bytes()).await.expect("is taken");
+    String::from_utf8(message).expect("text")
+}
+
+#[tokio::test]
+async fn events_are_pushed_with_the_parameters_of_the_receiver() {
+    let (shop, bells) = tower().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let notify = format!(
+        "<e:NotifyTo><wsa:Address>http://{address}/here</wsa:Address><wsa:ReferenceParameters>\
+         <c:Cookie xmlns:c=\"urn:c\">47 &lt; 11</c:Cookie></wsa:ReferenceParameters></e:NotifyTo>"
+    );
+    let reply = ask(&shop, &push(&notify)).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(context(&reply.content()), None);
+    let manager = reply.content();
+    let manager = manager
+        .child(uri::EVENTING, "SubscriptionManager")
+        .expect("a manager");
+    let parameters = manager
+        .child(uri::ADDRESSING, "ReferenceParameters")
+        .expect("parameters");
+    let name = value(parameters, "Identifier");
+    bells.ring(1);
+    bells.ring(2);
+    let message = receive(&listener).await;
+    assert!(message.starts_with("POST /here HTTP/1.1\r\n"), "{message}");
+    for part in [
+        "<a:Action>http://schemas.dmtf.org/wbem/wsman/1/wsman/Events</a:Action>",
+        "<y:Cookie xmlns:y=\"urn:c\">47 &lt; 11</y:Cookie>",
+        "<w:AckRequested/>",
+        "<w:Events><w:Event Action=\"http://schemas.dmtf.org/wbem/wsman/1/wsman/Event\">",
+        "__InstanceModificationEvent",
+    ] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+    let identifier = format!(
+        "<e:Identifier xmlns:e=\"{}\">{name}</e:Identifier>",
+        uri::EVENTING
+    );
+    assert_eq!(
+        ask(&shop, &eventing("Unsubscribe", &identifier, ""))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        ask(&shop, &eventing("GetStatus", &identifier, ""))
+            .await
+            .fault()
+            .0,
+        "InvalidMessage"
+    );
+}
+
+#[tokio::test]
+async fn a_quiet_subscription_has_a_heartbeat() {
+    let (shop, _bells) = tower().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let notify = format!(
+        "<e:NotifyTo><wsa:Address>http://{address}</wsa:Address></e:NotifyTo>\
+         <wsman:Heartbeats>PT1S</wsman:Heartbeats>"
+    );
+    assert_eq!(ask(&shop, &push(&notify)).await.status, 200);
+    for _ in 0..2 {
+        let message = receive(&listener).await;
+        assert!(
+            message.contains("Action=\"http://schemas.dmtf.org/wbem/wsman/1/wsman/Heartbeat\""),
+            "{message}"
+        );
     }
 }
