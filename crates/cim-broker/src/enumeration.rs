@@ -488,7 +488,7 @@ fn size_of_value(value: &Value) -> usize {
 }
 
 /// Bytes that a path takes, as far as they can be estimated.
-pub(crate) fn size_of_path(path: &ObjectPath) -> usize {
+pub fn size_of_path(path: &ObjectPath) -> usize {
     let key_size = |value: &KeyValue| match value {
         KeyValue::String(text) => size_of::<KeyValue>() + text.len(),
         KeyValue::Reference(path) => size_of::<KeyValue>() + size_of_path(path),

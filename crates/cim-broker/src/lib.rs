@@ -16,7 +16,6 @@
 //!   invoke       method calls;  arguments: their checks and conversions
 //! events         subscriptions to what happens to instances
 //! enumeration    open and pull sessions over any of the answers
-//! scan           answers that are found while they are taken
 //! interop        the namespace in which a server describes itself
 //! ```
 //!
@@ -40,7 +39,6 @@ mod namespaces;
 pub mod provider;
 mod query;
 mod resolve;
-pub mod scan;
 mod schema;
 mod streams;
 

@@ -32,13 +32,15 @@ pub(super) fn enumerate(call: &Call) -> Result<Reply, Fault> {
             asked.min(call.operations.enumerations.limits().longest_lifetime)
         }
     };
-    let rest = call.find(&resource, filter)?;
+    let (namespace, rest) = call.find(&resource, filter, mode)?;
     let total = rest.len();
     let class = resource.class.as_ref();
     let subclasses = class.map(|it| (it.clone(), polymorphism));
     let mut enumeration = Enumeration {
         family: resource.family,
         mode,
+        namespace,
+        ended: false,
         subclasses,
         without_nil: call.without_nil(),
         rest,
@@ -161,6 +163,7 @@ impl Call {
         // Looked at now, so that the last item is known for the last.
         if enumeration.pending.is_none() {
             enumeration.pending = self.next_item(enumeration)?;
+            enumeration.ended = enumeration.pending.is_none();
         }
         Ok(items)
     }
@@ -173,10 +176,7 @@ impl Call {
         };
         let wanted = |class: &Name| exact.as_ref().is_none_or(|it| it == class);
         if enumeration.mode == Mode::References {
-            while let Some(path) = self
-                .broker()
-                .next_path(&self.context, &mut enumeration.rest)?
-            {
+            while let Some(path) = enumeration.rest.next_path()? {
                 if wanted(&path.class) {
                     let mut w = Writer::default();
                     w.open("a:EndpointReference");
@@ -186,10 +186,7 @@ impl Call {
             }
             return Ok(None);
         }
-        while let Some(instance) = self
-            .broker()
-            .next_object(&self.context, &mut enumeration.rest)?
-        {
+        while let Some(instance) = enumeration.rest.next_object()? {
             if wanted(&instance.class) {
                 return self.item(enumeration, instance).map(Some);
             }
@@ -200,7 +197,7 @@ impl Call {
     fn item(&self, enumeration: &Enumeration, mut instance: Instance) -> Result<String, Fault> {
         let shown_as = match &enumeration.subclasses {
             Some((class, Polymorphism::Exclude)) => {
-                let schema = self.broker().schema(enumeration.rest.namespace())?;
+                let schema = self.broker().schema(&enumeration.namespace)?;
                 schema.class(class)
             }
             _ => None,

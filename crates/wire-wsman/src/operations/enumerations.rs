@@ -2,14 +2,15 @@
 //! alone, ended when nobody pulls for a while.
 //!
 //! An enumeration that is being pulled from is taken out; a second pull of it at the same time finds
-//! none. What waits is the broker's scan, so that an enumeration of ten thousand objects costs their
-//! names, not the objects.
+//! none. What waits is the broker's stream, so that an enumeration of ten thousand objects costs a
+//! handle on each, not the objects.
 
 use super::filter::Polymorphism;
 use crate::resource::Family;
 use crate::soap::fault::Fault;
-use cim::Name;
-use cim_broker::scan::Scan;
+use cim::{CimError, Instance, Name, Namespace, ObjectPath};
+use cim_broker::Instances;
+use cim_broker::enumeration::{size_of_instance, size_of_path};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -54,8 +55,92 @@ pub enum Mode {
     Both,
 }
 
+/// What an object that is not made yet costs: the handle from which it will be.
+const SIZE_IN_STREAM: usize = 64;
+
+/// What is left to pull.
+pub struct Rest {
+    items: Items,
+    /// Bytes of each, as far as they can be estimated.
+    size: usize,
+}
+
+enum Items {
+    Objects(Instances),
+    Paths(std::vec::IntoIter<ObjectPath>),
+}
+
+impl Rest {
+    /// Objects that are made as they are taken.
+    pub fn of_stream(objects: Instances) -> Self {
+        Rest {
+            items: Items::Objects(objects),
+            size: SIZE_IN_STREAM,
+        }
+    }
+
+    /// Objects that are there.
+    pub fn of_instances(objects: Vec<Instance>) -> Self {
+        let all: usize = objects.iter().map(size_of_instance).sum();
+        Rest {
+            size: all / objects.len().max(1),
+            items: Items::Objects(Box::new(objects.into_iter().map(Ok))),
+        }
+    }
+
+    /// Names of objects, when nothing else is wanted.
+    pub fn of_paths(paths: Vec<ObjectPath>) -> Self {
+        let all: usize = paths.iter().map(size_of_path).sum();
+        Rest {
+            size: all / paths.len().max(1),
+            items: Items::Paths(paths.into_iter()),
+        }
+    }
+
+    /// How many there are, at most.
+    pub fn len(&self) -> usize {
+        match &self.items {
+            Items::Objects(rest) => {
+                let (least, most) = rest.size_hint();
+                most.unwrap_or(least)
+            }
+            Items::Paths(rest) => rest.len(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.len().saturating_mul(self.size)
+    }
+
+    /// The next object; none of names alone.
+    pub fn next_object(&mut self) -> Result<Option<Instance>, CimError> {
+        match &mut self.items {
+            Items::Objects(rest) => rest.next().transpose(),
+            Items::Paths(_) => Ok(None),
+        }
+    }
+
+    /// The name of the next object.
+    pub fn next_path(&mut self) -> Result<Option<ObjectPath>, CimError> {
+        match &mut self.items {
+            Items::Paths(rest) => Ok(rest.next()),
+            Items::Objects(rest) => match rest.next().transpose()? {
+                None => Ok(None),
+                Some(instance) => instance.path.map(Some).ok_or_else(no_references),
+            },
+        }
+    }
+}
+
+/// What is selected property by property has no name.
+pub fn no_references() -> CimError {
+    CimError::new(
+        cim::CimStatus::NotSupported,
+        "What is enumerated are results without paths; there are no references to them.",
+    )
+}
+
 /// An enumeration.
-#[derive(Debug)]
 pub struct Enumeration {
     /// How addresses are made.
     pub family: Family,
@@ -65,10 +150,14 @@ pub struct Enumeration {
     pub subclasses: Option<(Name, Polymorphism)>,
     /// Whether null properties are left out.
     pub without_nil: bool,
+    /// The namespace of the objects.
+    pub namespace: Namespace,
     /// What is left.
-    pub rest: Scan,
+    pub rest: Rest,
     /// The next item, which did not go into the last answer.
     pub pending: Option<String>,
+    /// Whether nothing is left.
+    pub ended: bool,
     /// How long it waits for the next pull.
     pub lifetime: Duration,
 }
@@ -76,7 +165,7 @@ pub struct Enumeration {
 impl Enumeration {
     /// Whether all has been pulled.
     pub fn is_over(&self) -> bool {
-        self.pending.is_none() && self.rest.is_empty()
+        self.pending.is_none() && self.ended
     }
 }
 

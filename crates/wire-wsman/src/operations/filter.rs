@@ -2,14 +2,14 @@
 //! operation of the broker.
 
 use super::Call;
+use super::enumerations::{Mode, Rest};
 use crate::reference::{Selector, SelectorValue, read_reference, read_selectors};
 use crate::resource::{Resource, path_of};
 use crate::soap::fault::Fault;
 use crate::soap::uri;
 use crate::soap::xml::Element;
-use cim::{CimError, CimStatus, Name, ObjectPath};
-use cim_broker::scan::Scan;
-use cim_broker::{AssociatorFilter, ReferenceFilter};
+use cim::{CimError, CimStatus, Instance, Name, Namespace, ObjectPath};
+use cim_broker::{AssociatorFilter, QueryStream, ReferenceFilter};
 
 const WQL: &str = "http://schemas.microsoft.com/wbem/wsman/1/WQL";
 const SELECTORS: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/SelectorFilter";
@@ -117,28 +117,68 @@ pub enum Polymorphism {
 }
 
 impl Call {
-    /// Finds what is enumerated.
-    pub(super) fn find(&self, resource: &Resource, filter: Filter) -> Result<Scan, Fault> {
-        let (broker, context, namespace) = (self.broker(), &self.context, &resource.namespace);
-        let query = |language: &str, query: &str| {
-            let scan = broker.scan_query(context, namespace, language, query);
-            scan.map_err(wrong_query)
-        };
-        match filter {
-            Filter::None => {
-                let class = resource.declared(broker)?;
-                Ok(broker.scan_class(context, namespace, &class.name)?)
-            }
-            Filter::Query(language, text) => query(language, &text),
+    /// Finds what is enumerated, and in which namespace.
+    pub(super) fn find(
+        &self,
+        resource: &Resource,
+        filter: Filter,
+        mode: Mode,
+    ) -> Result<(Namespace, Rest), Fault> {
+        let namespace = resource.namespace.clone();
+        let rest = match filter {
+            Filter::None => self.whole_class(resource, mode)?,
+            Filter::Query(language, text) => self.query(&namespace, language, &text)?,
             Filter::Selectors(selectors) => {
-                let class = &resource.declared(broker)?.name;
-                query("WQL", &selection(class, &selectors)?)
+                let class = &resource.declared(self.broker())?.name;
+                self.query(&namespace, "WQL", &selection(class, &selectors)?)?
             }
-            Filter::Association(filter) => self.associated(resource, *filter),
+            Filter::Association(filter) => return self.associated(resource, *filter),
+        };
+        Ok((namespace, rest))
+    }
+
+    /// Some clients stop at the first object of another class than the one they asked for: objects of
+    /// exactly that class come first, in a walk of their own where there are others.
+    fn whole_class(&self, resource: &Resource, mode: Mode) -> Result<Rest, Fault> {
+        let (broker, context, namespace) =
+            (self.shared_broker(), &self.context, &resource.namespace);
+        let class = resource.declared(broker)?;
+        if mode == Mode::References {
+            let mut paths = broker.enumerate_instance_names(context, namespace, &class.name)?;
+            paths.sort_by_key(|it| it.class != class.name);
+            return Ok(Rest::of_paths(paths));
+        }
+        let walk = || broker.stream_instances(context, namespace, &class.name, true, None);
+        let schema = broker.schema(namespace)?;
+        if class.is_abstract() || schema.subclasses(&class.name, true).is_empty() {
+            return Ok(Rest::of_stream(walk()?));
+        }
+        let is_exact = |name: Name, wanted: bool| {
+            move |it: &Result<Instance, CimError>| {
+                it.as_ref().map_or(true, |it| (it.class == name) == wanted)
+            }
+        };
+        let exact = walk()?.filter(is_exact(class.name.clone(), true));
+        let others = walk()?.filter(is_exact(class.name.clone(), false));
+        Ok(Rest::of_stream(Box::new(exact.chain(others))))
+    }
+
+    fn query(&self, namespace: &Namespace, language: &str, text: &str) -> Result<Rest, Fault> {
+        let broker = self.shared_broker();
+        let found = broker.stream_query(&self.context, namespace, language, text);
+        match found.map_err(wrong_query)? {
+            QueryStream::Instances(objects) => Ok(Rest::of_stream(objects)),
+            QueryStream::Classes(_) => Err(Fault::filter(
+                "The query selects classes; what is enumerated are instances.",
+            )),
         }
     }
 
-    fn associated(&self, resource: &Resource, filter: AssociationFilter) -> Result<Scan, Fault> {
+    fn associated(
+        &self,
+        resource: &Resource,
+        filter: AssociationFilter,
+    ) -> Result<(Namespace, Rest), Fault> {
         let (broker, context) = (self.broker(), &self.context);
         let namespace = filter.source.namespace.as_ref();
         let namespace = namespace.unwrap_or(&resource.namespace);
@@ -164,8 +204,7 @@ impl Call {
         if let Some(first) = first {
             found.sort_by_key(|it| it.class != first);
         }
-        let whole = properties.is_none() && !filter.links;
-        Ok(Scan::of_instances(namespace, found, whole))
+        Ok((namespace.clone(), Rest::of_instances(found)))
     }
 }
 

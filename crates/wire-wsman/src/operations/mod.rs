@@ -172,6 +172,10 @@ impl Call {
         })?
     }
 
+    fn shared_broker(&self) -> &Arc<Broker> {
+        &self.operations.broker
+    }
+
     fn broker(&self) -> &Broker {
         &self.operations.broker
     }
