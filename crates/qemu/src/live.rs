@@ -481,7 +481,10 @@ pub async fn capture(
     let result = tokio::select! {
         result = completed => result,
         error = receiver.failed() => {
-            process.cancel_migration().await?;
+            let cancelled = process.cancel_migration().await;
+            // What it has made is gone before anybody hears of the failure.
+            receiver.cancel().await;
+            cancelled?;
             return Err(error.into());
         }
     };
