@@ -1,6 +1,7 @@
 """Jobs as V1 clients follow, read and cancel them."""
 
 import re
+import time
 
 import pywbem
 import pytest
@@ -107,6 +108,10 @@ def test_a_snapshot_is_cancelled(client, guest):
     code, out = client.begin_snapshot(vm)
     assert code == STARTED
     running = client.connection.GetInstance(out["Job"])
+    end = time.monotonic() + 10
+    while running["JobState"] == 4 and not running["Cancellable"]:
+        assert time.monotonic() < end
+        running = client.connection.GetInstance(out["Job"])
     assert running["JobState"] == 4
     assert running["Cancellable"] is True
     assert running["ErrorCode"] == 0

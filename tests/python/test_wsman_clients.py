@@ -118,7 +118,8 @@ def test_one_item_a_pull_unless_more_are_asked_for(service, guest):
     more = ET.Element(ENUMERATION + "MaxElements")
     more.text = "1000"
     together, pulls = client.items("Msvm_ResourceAllocationSettingData", pull=[more])
-    assert (pulls, len(together)) == (1, len(alone))
+    # As many as the envelope has room for.
+    assert pulls <= 1 + len(alone) // 40 and len(together) == len(alone)
     # Objects of the class that was asked for come first, those of its subclasses after them.
     classes = [local(item) for item in together]
     exact = classes.count("Msvm_ResourceAllocationSettingData")

@@ -50,15 +50,15 @@ pub(crate) async fn create(
     consistency: Consistency,
 ) -> Result<(), Error> {
     let begun = Instant::now();
-    check(work).await?;
     job.set_cancellable(true);
+    check(work).await?;
+    job.check()?;
     restore::wait_until_resident(work, job).await?;
     tidy::shorten(work, job).await?;
     let mut plan = plan(work, consistency);
     work.show_activity(Some(Activity::CreatingSnapshot));
     work.begin(job, "create.intent", &Plan::Create(plan.clone()))
         .await?;
-    job.set_cancellable(true);
     let outcome = match capture(work, job, &mut plan, begun).await {
         Ok(()) => complete(work, job, &plan).await,
         Err(cause) => Err(cause),
