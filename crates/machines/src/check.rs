@@ -11,6 +11,11 @@ use crate::owner::images;
 use crate::owner::record::{Record, layers_of};
 use qemu::process::{ProcessError, RunState};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How often, and after which time, what was found is looked at again.
+const LOOKS_AGAIN: u32 = 3;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(700);
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +26,22 @@ pub struct Finding {
     pub what: String,
 }
 
-/// Looks at everything.
+/// Looks at everything. What is found only because something is just being done (a file whose deletion
+/// follows the commit) is looked at again, and told only if it stays.
 pub(crate) async fn check(host: &Arc<Host>) -> Result<Vec<Finding>, Error> {
+    let mut findings = look(host).await?;
+    for _ in 0..LOOKS_AGAIN {
+        if findings.is_empty() {
+            break;
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        let again = look(host).await?;
+        findings.retain(|finding| again.contains(finding));
+    }
+    Ok(findings)
+}
+
+async fn look(host: &Arc<Host>) -> Result<Vec<Finding>, Error> {
     // An owner may wait for this, so it is not held while a machine's process is asked.
     let still = host.images.write().await;
     let mut contents = host.catalog.load().await?;

@@ -43,6 +43,8 @@ pub const MAX_RECORDED: usize = 16 * 1024;
 
 const BROADCAST_DEPTH: usize = 1024;
 const MAX_WAITING: usize = 1024;
+/// Lines that may come before the greeting: what QEMU had to say to whoever was connected before.
+const MOST_LEFT_OVER: usize = 16;
 
 /// Something that happened in QEMU.
 #[derive(Clone, Debug, PartialEq)]
@@ -262,13 +264,22 @@ impl Qmp {
             let (read, write) = stream.into_split();
             let mut reader = BufReader::new(read);
             let mut line = Vec::new();
-            read_line(&mut reader, &mut line)
-                .await
-                .map_err(|cause| QmpError::Disconnected { cause })?;
-            match parse(&line) {
-                Some(Message::Greeting { .. }) => Ok((reader, write, peer)),
-                _ => Err(QmpError::NotQmp { path: shown }),
+            for before in 0..MOST_LEFT_OVER {
+                line.clear();
+                match read_line(&mut reader, &mut line).await {
+                    Ok(()) => {}
+                    Err(_) if before > 0 => break,
+                    Err(cause) => return Err(QmpError::Disconnected { cause }),
+                }
+                if let Some(Message::Greeting { .. }) = parse(&line) {
+                    return Ok((reader, write, peer));
+                }
+                // The end of a message, or a whole one.
+                if !line.trim_ascii_end().ends_with(b"}") {
+                    break;
+                }
             }
+            Err(QmpError::NotQmp { path: shown })
         };
         let (reader, writer, peer) = tokio::time::timeout(patience, greet)
             .await

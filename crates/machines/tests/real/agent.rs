@@ -39,7 +39,11 @@ impl Guest {
         bring(machines, id, Ask::Run).await;
         let guest = Guest { site, id };
         guest.serial().wait_ready(BOOT).unwrap();
-        guest.shell("busybox mkdir -p /data && busybox mount -t ext4 /dev/sdb /data");
+        // The kernel names disks in the order in which it finds them.
+        guest.shell(
+            "busybox mkdir -p /data; for disk in /dev/sd?; do \
+             busybox mount -t ext4 $disk /data && break; done",
+        );
         Some(guest)
     }
 

@@ -72,6 +72,22 @@ async fn who_does_not_greet_or_greets_otherwise_is_refused() {
 }
 
 #[tokio::test]
+async fn what_was_left_for_an_earlier_client_is_passed_over() {
+    let peer = Peer::new();
+    let speak = async {
+        let (stream, _) = peer.listener.accept().await.unwrap();
+        let mut stream = BufReader::new(stream);
+        let left = "seconds\": 7}}\r\n{\"event\": \"RESUME\", \"data\": {}}\r\n";
+        stream.write_all(left.as_bytes()).await.unwrap();
+        stream.write_all(GREETING.as_bytes()).await.unwrap();
+        answer(&mut stream, "{}").await;
+        stream
+    };
+    let (result, _stream) = tokio::join!(Qmp::connect(&peer.path, PATIENCE), speak);
+    result.unwrap();
+}
+
+#[tokio::test]
 async fn everybody_who_waits_learns_of_the_end() {
     let peer = Peer::new();
     let (qmp, stream) = peer.greeted().await;
