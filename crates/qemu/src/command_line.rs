@@ -6,7 +6,7 @@
 
 use crate::agent;
 use crate::nbd::Export;
-use crate::process::SOCKET_NAMES;
+use crate::process::{LOADING_SOCKET_NAMES, SOCKET_NAMES};
 use crate::spec::*;
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -52,7 +52,7 @@ pub(crate) fn arguments(spec: &LaunchSpec, sandbox: bool) -> Vec<OsString> {
         line.add("-sandbox", SANDBOX);
     }
     smbios(&mut line, &spec.smbios, spec);
-    for name in SOCKET_NAMES {
+    for name in SOCKET_NAMES.into_iter().chain(LOADING_SOCKET_NAMES) {
         let path = escaped(&spec.run_dir.join(name).to_string_lossy());
         line.add("-qmp", format!("unix:{path},server=on,wait=off"));
     }
@@ -252,7 +252,7 @@ fn blocks(line: &mut Line, medium: &Medium, exports: &[Export]) {
 /// flushes reach the disk (`no-flush` off). Where the file system has no direct I/O, the cache is
 /// used, with the same promise.
 pub(crate) fn block_node(layer: &Layer, read_only: bool) -> Value {
-    json!({
+    let mut node = json!({
         "node-name": layer.node.as_str(),
         "driver": layer.format.driver(),
         "read-only": read_only,
@@ -264,7 +264,14 @@ pub(crate) fn block_node(layer: &Layer, read_only: bool) -> Value {
             "filename": layer.path.to_string_lossy(),
             "locking": "on",
         },
-    })
+    });
+    if !read_only {
+        // Else QEMU opens the file anew, and tries out what it can read, whenever writing to it
+        // begins or ends: with the guest standing still, for a snapshot.
+        node["file"]["read-only"] = json!(false);
+        node["file"]["auto-read-only"] = json!(false);
+    }
+    node
 }
 
 /// For how many seconds the guest's reads and writes wait for a server that has ended to be there

@@ -14,11 +14,12 @@
 //! 7. [`Process::wait_migration`], [`PauseWatch::judge`], then publish what was received
 //!
 //! [`Process::freeze`] does 2 to 5 in one go: QEMU does not wait for us between them;
-//! [`Process::freeze_and_go_on`] does 6 as well, and before everything else on the host. A guest that
-//! stood still already skips 2 and 6. [`capture`] runs all of it; a caller with a journal calls
+//! [`Process::freeze_and_go_on`] does 6 as well, before everything else on the host, and with commands
+//! that QEMU has read beforehand. A guest that stood still already skips 2 and 6. [`capture`] runs all of it; a caller with a journal calls
 //! the steps.
 
 mod freezing;
+mod loading;
 mod urgency;
 
 pub use freezing::{Frozen, flush_files};

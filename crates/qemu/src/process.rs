@@ -21,6 +21,9 @@ use uuid::Uuid;
 
 /// The Unix sockets in a run folder: the monitor we use, and a spare for when that one is taken.
 pub const SOCKET_NAMES: [&str; 2] = ["qmp.sock", "spare.sock"];
+/// More of them, for commands that wait for their moment: [`Qmp::load`]. A process that an older
+/// version of this program started has none.
+pub const LOADING_SOCKET_NAMES: [&str; 3] = ["load1.sock", "load2.sock", "load3.sock"];
 
 /// What QEMU writes to its standard output and error, in the run folder.
 pub const LOG_FILE: &str = "qemu.log";
@@ -524,7 +527,8 @@ async fn prepare_run_dir(run_dir: &Path) -> Result<(), ProcessError> {
     nbd::end_leftovers(run_dir).await;
     nbd::clear(run_dir).map_err(|cause| failed("Clearing the folder", run_dir, cause))?;
     let own = [identity::PID_FILE, crate::agent::SOCKET_NAME];
-    for name in SOCKET_NAMES.into_iter().chain(own) {
+    let monitors = SOCKET_NAMES.into_iter().chain(LOADING_SOCKET_NAMES);
+    for name in monitors.chain(own) {
         let path = run_dir.join(name);
         match std::fs::remove_file(&path) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {

@@ -5,6 +5,7 @@
 //! fixed by the spec alone, so that a memory image taken from one process starts in another that
 //! was launched from an equal spec, whatever order the devices were added in.
 
+use crate::process::{LOADING_SOCKET_NAMES, SOCKET_NAMES};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -562,7 +563,8 @@ impl LaunchSpec {
             }
         }
         let agent = self.agent_channel.then_some(crate::agent::SOCKET_NAME);
-        for name in crate::process::SOCKET_NAMES.into_iter().chain(agent) {
+        let monitors = SOCKET_NAMES.into_iter().chain(LOADING_SOCKET_NAMES);
+        for name in monitors.chain(agent) {
             check_socket_path(&self.run_dir.join(name))?;
         }
         for export in crate::nbd::exports(self) {

@@ -119,7 +119,7 @@ pub(super) async fn freeze(
     Ok(())
 }
 
-async fn wait_until_captured(qmp: &Qmp, patience: Duration) -> Result<(), LiveError> {
+pub(super) async fn wait_until_captured(qmp: &Qmp, patience: Duration) -> Result<(), LiveError> {
     let began = Instant::now();
     let mut polls = 0u32;
     loop {

@@ -6,6 +6,7 @@
 //! monitor of its own. Threads that run the guest are left as they are. Without the right to it
 //! everything works as well, only slower on a busy host.
 
+use super::loading::Steps;
 use super::{Frozen, LiveError, Switch};
 use crate::process::{Process, SOCKET_NAMES};
 use crate::qmp::{Qmp, QmpError};
@@ -138,7 +139,7 @@ impl Process {
 }
 
 impl Order {
-    fn carry_out(self, steps: &mpsc::UnboundedSender<Frozen>) -> Option<Pause> {
+    fn carry_out(self, told: &mpsc::UnboundedSender<Frozen>) -> Option<Pause> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -155,23 +156,29 @@ impl Order {
                 tracing::debug!(%error, "the spare monitor is taken");
             });
             let qmp = own.as_ref().unwrap_or(self.process.qmp());
-            let preferred = Preferred::new(self.process.pid());
+            let run_dir = self.process.run_dir();
+            let steps = Steps::load(qmp, run_dir, &self.switches, &self.socket).await;
+            let steps = steps.inspect_err(|error| {
+                tracing::debug!(%error, "commands are given to QEMU when their time has come");
+            });
             let reached = |step| {
                 // Nobody may listen any more.
-                let _ = steps.send(step);
+                let _ = told.send(step);
             };
-            let freezing = super::freezing::freeze(
-                qmp,
-                true,
-                &self.switches,
-                &self.socket,
-                self.patience,
-                reached,
-            );
-            let frozen = freezing.await;
-            let resumed = qmp.execute("cont", serde_json::json!({})).await.map(drop);
-            drop(preferred);
-            Pause { frozen, resumed }
+            let _preferred = Preferred::new(self.process.pid());
+            match steps {
+                Ok(steps) => steps.carry_out(qmp, self.patience, reached).await,
+                Err(_) => self.say_all(qmp, reached).await,
+            }
         }))
+    }
+
+    /// For a process without monitors on which commands can wait.
+    async fn say_all(&self, qmp: &Qmp, reached: impl FnMut(Frozen)) -> Pause {
+        let (switches, socket) = (&self.switches, &self.socket);
+        let frozen =
+            super::freezing::freeze(qmp, true, switches, socket, self.patience, reached).await;
+        let resumed = qmp.execute("cont", serde_json::json!({})).await.map(drop);
+        Pause { frozen, resumed }
     }
 }

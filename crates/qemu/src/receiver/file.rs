@@ -54,6 +54,10 @@ pub fn publish(
     timings.durable = shared.began.elapsed();
     let (ring_high_water, stalled) = shared.ring.give_back();
     shared.writes.give_back();
+    tracing::debug!(
+        first_byte = ?timings.first_byte, received = ?timings.received, written = ?timings.written,
+        durable = ?timings.durable, ring_mib = ring_high_water >> 20, ?stalled, "a stream was taken",
+    );
     Ok(Received {
         header: written.header,
         counts: written.counts,

@@ -7,6 +7,7 @@ use super::{Piece, ReceiveError, Shared};
 use crate::raw::Block;
 use ::memory_image::builder::{BuildError, Builder, Output, Plan};
 use ::memory_image::stream::{FeedError, Parser};
+use rustix::process::{getpriority_process, setpriority_process};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -59,7 +60,9 @@ fn build(
     shared.ring.make_early(MADE_FIRST);
     shared.ready.send_replace(true);
     shared.ring.make_early(MADE_EARLY);
+    let mut modesty = Modesty::new();
     while let Some((block, filled)) = shared.ring.filled_block() {
+        modesty.adapt(shared.ring.used_percent(), shared.ring.is_finished());
         let bytes = block.get(..filled).unwrap_or(&block);
         let fed = parser.feed(bytes, &mut builder);
         shared.ring.recycle(block);
@@ -92,6 +95,52 @@ fn refused(error: BuildError<ReceiveError>) -> ReceiveError {
             cause: Arc::new(std::io::ErrorKind::OutOfMemory.into()),
         },
         BuildError::MissingPage { block, page } => ReceiveError::Missing { block, page },
+    }
+}
+
+/// How much lower the thread's priority is while there is room: a tenth of a processor's time or
+/// less, if others want it.
+const MODEST: i32 = 15;
+
+/// Lets the guest and QEMU's saving thread, which the guest waits for, go before this thread for as
+/// long as there is room for what comes. Without the right to be quick again it is never slow.
+struct Modesty {
+    usual: Option<i32>,
+    modest: bool,
+}
+
+impl Modesty {
+    fn new() -> Modesty {
+        let usual = getpriority_process(None).ok();
+        let able = usual.filter(|usual| {
+            // Lower is more urgent, and not for everybody.
+            let tried = setpriority_process(None, usual.saturating_sub(1));
+            tried.is_ok() && setpriority_process(None, *usual).is_ok()
+        });
+        let mut modesty = Modesty {
+            usual: able,
+            modest: false,
+        };
+        modesty.adapt(0, false);
+        modesty
+    }
+
+    /// `used`: how much of the room is, in percent; `over`: nobody waits for what comes any more.
+    fn adapt(&mut self, used: usize, over: bool) {
+        let modest = match used {
+            _ if over => false,
+            ..=25 => true,
+            26..=50 => self.modest,
+            _ => false,
+        };
+        let Some(usual) = self.usual.filter(|_| modest != self.modest) else {
+            return;
+        };
+        let by = if modest { MODEST } else { 0 };
+        // A refusal leaves it as it is, which is asked again with the next block.
+        if setpriority_process(None, usual.saturating_add(by).min(19)).is_ok() {
+            self.modest = modest;
+        }
     }
 }
 

@@ -168,6 +168,11 @@ impl<T> Ring<T> {
         self.freed.notify_one();
     }
 
+    /// How much of the limit is in use.
+    pub fn used_percent(&self) -> usize {
+        self.state().in_use.saturating_mul(100) / self.limit
+    }
+
     /// The last block has been pushed.
     pub fn finish(&self) {
         self.state().finished = true;
@@ -179,6 +184,11 @@ impl<T> Ring<T> {
         self.state().stopped = true;
         self.filled.notify_all();
         self.freed.notify_all();
+    }
+
+    /// Whether nothing more will be filled.
+    pub fn is_finished(&self) -> bool {
+        self.state().finished
     }
 
     pub fn is_stopped(&self) -> bool {

@@ -2,8 +2,10 @@
 
 use crate::machine::*;
 use qemu::Process;
-use qemu::process::{ProcessError, RunState};
+use qemu::process::{LOADING_SOCKET_NAMES, ProcessError, RunState};
+use qemu::qmp::Qmp;
 use qemu::spec::*;
+use serde_json::json;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -78,6 +80,31 @@ async fn a_guest_outlives_its_client_and_is_found_again() {
     found.exited().await;
     let gone = Process::reconnect(run_dir, uuid).await;
     assert!(matches!(gone, Err(ProcessError::NotRunning)));
+}
+
+#[tokio::test]
+async fn a_command_waits_for_its_last_byte_and_is_forgotten_without_it() {
+    let machine = Machine::new(SLOW).await;
+    let process = machine.launch().await;
+    let monitor = machine.spec.run_dir.join(LOADING_SOCKET_NAMES[0]);
+    let loaded = async || {
+        let qmp = Qmp::connect(&monitor, PATIENCE).await.unwrap();
+        qmp.load("stop", json!({})).await.unwrap()
+    };
+    drop(loaded().await);
+    let stop = loaded().await;
+    // It is read by now: what comes later on another monitor has been answered many times.
+    for _ in 0..100 {
+        assert_eq!(process.status().await.unwrap(), RunState::Running);
+    }
+    stop.fire().await.unwrap();
+    assert_eq!(process.status().await.unwrap(), RunState::Paused);
+
+    let qmp = Qmp::connect(&monitor, PATIENCE).await.unwrap();
+    let unknown = qmp.load("no-such-command", json!({})).await.unwrap();
+    let refused = unknown.fire().await.unwrap_err();
+    assert!(refused.is_class("CommandNotFound"), "{refused}");
+    process.kill().await.unwrap();
 }
 
 #[tokio::test]
