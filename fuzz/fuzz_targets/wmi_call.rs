@@ -18,7 +18,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 });
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let shop = Shop::new();
+    let shop = Shop::small();
     RUNTIME.block_on(shop::fuzz(&shop, data));
     assert!(shop.held() < 32);
 });

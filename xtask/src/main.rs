@@ -2,13 +2,14 @@
 //! cargo commands. Nothing here is part of the product.
 //!
 //! Each command is a module: `setup` (what the other commands need on this machine), `guest` (the
-//! demo guest's disk image), `test`, `soak`, `check`, `bench`. A new command is a module with a
+//! demo guest's disk image), `test`, `soak`, `fuzz`, `check`, `bench`. A new command is a module with a
 //! `run` and a row in [`COMMANDS`].
 
 mod apt;
 mod bench;
 mod check;
 mod demo;
+mod fuzz;
 mod guest;
 mod process;
 mod setup;
@@ -58,6 +59,11 @@ const COMMANDS: &[Command] = &[
         name: "soak",
         usage: soak::USAGE,
         run: soak::run,
+    },
+    Command {
+        name: "fuzz",
+        usage: fuzz::USAGE,
+        run: fuzz::run,
     },
     Command {
         name: "bench",

@@ -1,5 +1,5 @@
-//! `cargo xtask test`: set-up, then every test: the workspace's Rust tests, then the client tests
-//! in `tests/python`.
+//! `cargo xtask test`: set-up, then every test: the workspace's Rust tests, then those with the
+//! clients of others, in Rust in `tests/dcerpc` and in Python in `tests/python`.
 //!
 //! The tests find what they need in the environment:
 //!
@@ -10,10 +10,11 @@
 //! | `ROOTVIRT_TEST_KERNEL` | the Linux kernel on that disk |
 //! | `ROOTVIRT_TEST_PYTHON` | a Python interpreter with the clients |
 //! | `ROOTVIRT_TEST_RPCCLIENT` | samba's `rpcclient` |
-//! | `ROOTVIRT_TEST_PROGRAM` | the program `rootvirt` (client tests only; Rust tests have cargo's own variable) |
+//! | `ROOTVIRT_TEST_PROGRAM` | the program `rootvirt` (clients' tests only; Rust tests have cargo's own variable) |
 
 use std::ffi::OsString;
 use std::fs;
+use std::path::PathBuf;
 
 use crate::setup::{self, Need};
 use crate::{Outcome, guest, process, workspace};
@@ -30,8 +31,10 @@ pub fn run(arguments: &[String]) -> Outcome {
     }
     // Who reads the output wants to know all that fails.
     let rust = process::shown(tests.args(["--workspace", "--no-fail-fast"]));
+    let dcerpc = run_dcerpc_tests();
     let python = run_python_tests(environment);
     rust?;
+    dcerpc?;
     python
 }
 
@@ -53,6 +56,28 @@ fn prepare() -> Result<Vec<(&'static str, OsString)>, crate::Failure> {
     ])
 }
 
+/// The program `rootvirt`. Cargo has built it for its tests; built by itself, half of what it needs
+/// would be built anew with other features.
+fn program() -> Result<PathBuf, crate::Failure> {
+    let program = process::target_folder()?.join("debug/rootvirt");
+    if !program.is_file() {
+        process::shown(process::cargo().args(["build", "--locked", "--package", "rootvirt"]))?;
+    }
+    Ok(program)
+}
+
+/// A workspace of its own: see its manifest.
+fn run_dcerpc_tests() -> Outcome {
+    let target = process::target_folder()?.join("dcerpc");
+    Ok(process::shown(
+        process::cargo()
+            .args(["test", "--locked", "--quiet", "--manifest-path"])
+            .arg(workspace::root().join("tests/dcerpc/Cargo.toml"))
+            .env("CARGO_TARGET_DIR", target)
+            .env("ROOTVIRT_TEST_PROGRAM", program()?),
+    )?)
+}
+
 fn run_python_tests(environment: Vec<(&'static str, OsString)>) -> Outcome {
     let folder = workspace::root().join("tests/python");
     let mut has_tests = false;
@@ -64,12 +89,7 @@ fn run_python_tests(environment: Vec<(&'static str, OsString)>) -> Outcome {
     if !has_tests {
         return Ok(());
     }
-    // Cargo has built it for its tests; built by itself, half of what it needs would be built anew
-    // with other features.
-    let program = process::target_folder()?.join("debug/rootvirt");
-    if !program.is_file() {
-        process::shown(process::cargo().args(["build", "--locked", "--package", "rootvirt"]))?;
-    }
+    let program = program()?;
     process::shown(
         std::process::Command::new(setup::python_interpreter()?)
             .args(["-m", "pytest", "-p", "no:cacheprovider"])

@@ -13,7 +13,7 @@ use dce_rpc::{Call, Caller, Connection, Fault, Identity, Level, Objects, SyntaxI
 use dcom::orpc::OrpcThis;
 use dcom::properties::{self, Request};
 use dcom::{Exporter, HResult, ObjRef, objref};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
 use wire_dcom::{Authority, Configuration, HoldingLimits, Offer, ids};
@@ -46,9 +46,16 @@ class S_Counter : S_Thing
 };
 "#;
 
+/// Compiled once: a fuzz target opens thousands of shops a minute.
+static CLASSES: LazyLock<Repository> =
+    LazyLock::new(|| Repository::compile(&[("shop.mof", MOF)]).unwrap());
+static NO_CLASSES: LazyLock<Repository> =
+    LazyLock::new(|| Repository::compile(&[("empty.mof", "")]).unwrap());
+
 struct Goods {
     classes: Repository,
     changes: broadcast::Sender<Vec<Change>>,
+    items: usize,
     /// What `Wait` waits for.
     open: watch::Sender<bool>,
 }
@@ -99,7 +106,7 @@ impl Provider for Goods {
         _: &[Equality],
     ) -> Result<Vec<Instance>, CimError> {
         Ok(match class.as_str() {
-            "S_Item" => (0..ITEMS).map(|at| self.item("S_Item", at)).collect(),
+            "S_Item" => (0..self.items).map(|at| self.item("S_Item", at)).collect(),
             "S_Rare" => vec![self.item("S_Rare", 1)],
             _ => {
                 let counter = Instance::builder(self.class("S_Counter")).set("Name", "main");
@@ -170,14 +177,22 @@ impl Shop {
     }
 
     pub fn with_limits(holdings: HoldingLimits) -> Self {
-        let compile = || Repository::compile(&[("shop.mof", MOF)]).unwrap();
+        Self::with(holdings, ITEMS)
+    }
+
+    /// One that is opened in no time.
+    pub fn small() -> Self {
+        Self::with(HoldingLimits::default(), 10)
+    }
+
+    fn with(holdings: HoldingLimits, items: usize) -> Self {
         let mut broker = Broker::new("HOST");
         let namespace = Namespace::new(NAMESPACE);
-        broker.add_namespace(namespace.clone(), compile());
-        let empty = Repository::compile(&[("empty.mof", "")]).unwrap();
-        broker.add_namespace(Namespace::new("root\\shop\\back"), empty);
+        broker.add_namespace(namespace.clone(), CLASSES.clone());
+        broker.add_namespace(Namespace::new("root\\shop\\back"), NO_CLASSES.clone());
         let goods = Arc::new(Goods {
-            classes: compile(),
+            classes: CLASSES.clone(),
+            items,
             changes: broadcast::Sender::new(4),
             open: watch::Sender::new(false),
         });
