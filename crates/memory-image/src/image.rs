@@ -6,6 +6,7 @@ use crate::error::ImageError;
 use crate::file::{GroupCache, ImageFile};
 use crate::header::{Header, ImageId};
 use crate::index::{self, RamBlock};
+use std::collections::VecDeque;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -404,9 +405,44 @@ impl MemoryImage {
         own.slots.iter().enumerate().filter_map(current)
     }
 
+    /// The pages that came before their turn, the earliest first, at most `most`: QEMU sends memory
+    /// from its beginning to its end, but a page that the running guest wants to write to at once.
+    /// So these are the pages that the guest wrote to first after the instant of the image, and
+    /// will again. Those of the image's own file, then those of the files below it; some may
+    /// be told twice. None is known of an image that was written anew.
+    pub fn first_written(&self, most: usize) -> Vec<(usize, u64)> {
+        let mut found = Vec::new();
+        for file in &self.chain {
+            if file.blocks == self.blocks {
+                found.extend(before_their_turn(&file.slots, most));
+            }
+            if found.len() >= most {
+                break;
+            }
+        }
+        found.truncate(most);
+        found
+    }
+
     /// Pages that are not zero, in the whole chain.
     pub fn data_pages(&self) -> u64 {
         let data = |places: &Vec<Place>| places.iter().filter(|p| p.slot().is_some()).count();
         self.map.iter().map(data).sum::<usize>() as u64
     }
+}
+
+/// A page that a later one stands before has come early.
+fn before_their_turn(slots: &index::Slots, most: usize) -> VecDeque<(usize, u64)> {
+    let mut early = VecDeque::new();
+    let mut first_behind = None;
+    for slot in (0..slots.len()).rev().filter_map(|number| slots.get(number)) {
+        let page = (slot.block, slot.page);
+        if first_behind.is_some_and(|behind| page > behind) {
+            early.push_front(page);
+            early.truncate(most);
+        } else {
+            first_behind = Some(page);
+        }
+    }
+    early
 }

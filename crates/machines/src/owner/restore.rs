@@ -235,6 +235,7 @@ fn mark(path: &Path) -> Option<FileMark> {
 
 /// All memory is there: the image is not needed for it any more.
 async fn all_there(work: &mut Work, residency: Option<Residency>) -> Result<(), Error> {
+    tracing::debug!(machine = %work.record.id, ?residency, "all memory is there");
     if let Some(guest) = &mut work.guest {
         guest.memory = None;
     }

@@ -38,4 +38,8 @@ impl PageSource for MemoryImage {
     fn data_pages(&self) -> u64 {
         MemoryImage::data_pages(self)
     }
+
+    fn wanted_first(&self, most: usize) -> Vec<(usize, u64)> {
+        self.first_written(most)
+    }
 }

@@ -2,8 +2,9 @@
 //! migration, QEMU is its destination.
 //!
 //! QEMU gets the device state of a memory image at once and lets the guest run without its memory.
-//! A page that the guest touches before it has come is asked for and sent at once; the others are
-//! pushed meanwhile, neighbours of what was asked for first. When all are there the migration ends,
+//! Pages that it is known to want first are sent before it runs. A page that it touches before it has
+//! come is asked for and sent at once; the others are pushed meanwhile, neighbours of what was asked
+//! for first. When all are there the migration ends,
 //! and the guest is like one that was never away: it can be captured in the background again.
 //!
 //! [`PageServer::start`] begins, and returns when QEMU has taken the devices: the guest then waits
@@ -42,6 +43,12 @@ pub trait PageSource: Send + Sync + 'static {
     fn read(&self, block: usize, first: u64, buffer: &mut [u8]) -> Result<(), String>;
     /// Pages of the guest that are not zero.
     fn data_pages(&self) -> u64;
+    /// Pages that the guest is likely to want first, at most `most`: block and number, the likeliest
+    /// first.
+    fn wanted_first(&self, most: usize) -> Vec<(usize, u64)> {
+        let _ = most;
+        Vec::new()
+    }
 }
 
 /// The memory section of a stream, as QEMU numbered it.

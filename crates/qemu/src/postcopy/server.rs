@@ -30,6 +30,8 @@ pub const SOCKET_NAME: &str = "memory.sock";
 const HUGE_PAGE: u64 = 2 << 20;
 /// Pages that are pushed before requests are looked at again.
 const PUSHED_AT_ONCE: u64 = 32;
+/// Pages that are sent before all others, most of them neighbours.
+const SENT_FIRST: usize = 16 * 1024;
 /// Requests that may wait; a guest has no more processors and devices that can.
 const MOST_REQUESTS: usize = 64 * 1024;
 /// How long until a page that could not be read is tried again.
@@ -546,6 +548,7 @@ impl<'a> Sender<'a> {
         }
         self.stream.begin_pages(ram);
         self.send()?;
+        self.serve_first()?;
         self.serve()?;
         self.shared.state().all_sent = true;
         self.stream.end(ram);
@@ -594,6 +597,28 @@ impl<'a> Sender<'a> {
             let woken = self.shared.heard.wait(state);
             state = woken.unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Sends the pages that the guest will want first: it does not have to ask for them then.
+    fn serve_first(&mut self) -> Result<(), String> {
+        for (block, number) in self.shared.source.wanted_first(SENT_FIRST) {
+            loop {
+                let request = self.shared.state().requests.pop_front();
+                match request {
+                    Some((page, since)) => self.answer(page, since)?,
+                    None => break,
+                }
+            }
+            if self.shared.is_stopped() {
+                return Err("it was stopped".into());
+            }
+            let page = self.outstanding.at(block, number.saturating_mul(PAGE));
+            if let Some(page) = page.filter(|page| !self.outstanding.is_sent(*page)) {
+                self.put(page, 1)?;
+                self.send()?;
+            }
+        }
+        Ok(())
     }
 
     /// Sends every page: those asked for first. Ends only when QEMU has taken the devices: devices
