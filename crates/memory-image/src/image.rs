@@ -435,7 +435,10 @@ impl MemoryImage {
 fn before_their_turn(slots: &index::Slots, most: usize) -> VecDeque<(usize, u64)> {
     let mut early = VecDeque::new();
     let mut first_behind = None;
-    for slot in (0..slots.len()).rev().filter_map(|number| slots.get(number)) {
+    for slot in (0..slots.len())
+        .rev()
+        .filter_map(|number| slots.get(number))
+    {
         let page = (slot.block, slot.page);
         if first_behind.is_some_and(|behind| page > behind) {
             early.push_front(page);

@@ -22,7 +22,7 @@ mod freezing;
 mod loading;
 mod urgency;
 
-pub use freezing::{Frozen, flush_files};
+pub use freezing::Frozen;
 pub use urgency::Pause;
 pub(crate) use urgency::defer;
 
@@ -467,7 +467,7 @@ pub async fn capture(
         .collect();
     let socket = receiver.socket();
     let fixed = if was_running {
-        let pause = process.freeze_and_go_on(&switches, socket, patience, |_| ());
+        let pause = process.freeze_and_go_on(&switches, &[], socket, patience, |_| ());
         let pause = pause.await;
         pause.resumed?;
         pause.frozen

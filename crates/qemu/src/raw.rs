@@ -38,7 +38,17 @@ pub struct Block {
 impl Block {
     /// Maps `length` bytes (more than none).
     pub fn map(length: usize) -> io::Result<Block> {
-        use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+        Block::map_of(length, rustix::mm::Advice::LinuxHugepage)
+    }
+
+    /// The same of small pages: the kernel never looks for, nor makes, room for a huge one, which
+    /// can take it tens of milliseconds.
+    pub fn map_small(length: usize) -> io::Result<Block> {
+        Block::map_of(length, rustix::mm::Advice::LinuxNoHugepage)
+    }
+
+    fn map_of(length: usize, pages: rustix::mm::Advice) -> io::Result<Block> {
+        use rustix::mm::{MapFlags, ProtFlags, madvise, mmap_anonymous};
         // SAFETY: a new private anonymous mapping at an address that the kernel chooses overlaps
         // nothing; advice on the same range changes no content.
         let address = unsafe {
@@ -49,7 +59,7 @@ impl Block {
                 MapFlags::PRIVATE,
             )?;
             // Without huge pages it works as well, only slower.
-            let _ = madvise(address, length, Advice::LinuxHugepage);
+            let _ = madvise(address, length, pages);
             address
         };
         match NonNull::new(address.cast::<u8>()) {

@@ -25,7 +25,7 @@ use crate::settings::limits;
 use qemu::live::{Frozen, Pause, PauseWatch, Switch};
 use qemu::receiver::RING_LIMIT;
 use qemu::spec::Format;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -369,11 +369,11 @@ async fn capture_live(
     work.step(job.id(), "create.freeze", &Plan::Create(plan.clone()))
         .await?;
     job.check()?;
-    flush_disks(work, plan).await;
     quiesce::confirm(&mut guest, job).await?;
     let watch = PauseWatch::new(process.qmp());
     captured.taken = Timestamp::now();
-    let pause = freeze(work, &process, &switches, receiver.socket()).await;
+    let written = written_files(work, plan);
+    let pause = freeze(work, &process, &switches, &written, receiver.socket()).await;
     let received = async {
         let fixing = Error::qemu("Freezing the guest's disks and memory");
         pause.frozen.map_err(fixing)?;
@@ -425,7 +425,13 @@ async fn capture_live(
 }
 
 /// The guest stands still in this, and not longer.
-async fn freeze(work: &Work, process: &qemu::Process, switches: &[Switch], socket: &Path) -> Pause {
+async fn freeze(
+    work: &Work,
+    process: &qemu::Process,
+    switches: &[Switch],
+    written: &[PathBuf],
+    socket: &Path,
+) -> Pause {
     let reached = |step| {
         work.reach(match step {
             Frozen::Stopped => "create.stopped",
@@ -435,24 +441,17 @@ async fn freeze(work: &Work, process: &qemu::Process, switches: &[Switch], socke
         });
     };
     process
-        .freeze_and_go_on(switches, socket, CAPTURE_PATIENCE, reached)
+        .freeze_and_go_on(switches, written, socket, CAPTURE_PATIENCE, reached)
         .await
 }
 
-/// What the guest has written to its disks so far is made durable while it still runs: what is
-/// left then does not lengthen its pause.
-async fn flush_disks(work: &Work, plan: &CreatePlan) {
+/// The files that the guest writes to until the instant.
+fn written_files(work: &Work, plan: &CreatePlan) -> Vec<PathBuf> {
     let below = plan.layers.iter().filter_map(|new| {
         let layer = work.record.layers.get(&new.below)?;
         Some(layer.path.clone())
     });
-    let paths: Vec<_> = below.collect();
-    let flushed = blocking(move || {
-        qemu::live::flush_files(&paths).map_err(Error::io("Flushing", Path::new("the disks")))
-    });
-    if let Err(cause) = flushed.await {
-        tracing::warn!(%cause, "the guest's pause may be longer");
-    }
+    below.collect()
 }
 
 /// Everything is on disk: the manifest, the rows, the end of the job.

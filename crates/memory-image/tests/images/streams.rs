@@ -95,12 +95,30 @@ fn pages_that_came_before_their_turn_are_known() {
     let in_order: Vec<_> = (0..8).map(|at| (at, 1)).collect();
     shelf.keep(1, None, &stream(&in_order));
     assert_eq!(shelf.open(1).first_written(100), []);
-    let early = [(0, 2), (6, 7), (3, 1), (1, 4), (2, 5), (4, 3), (5, 8), (7, 9)];
+    let early = [
+        (0, 2),
+        (6, 7),
+        (3, 1),
+        (1, 4),
+        (2, 5),
+        (4, 3),
+        (5, 8),
+        (7, 9),
+    ];
     shelf.keep(2, None, &stream(&early));
     assert_eq!(shelf.open(2).first_written(100), [(0, 6), (0, 3)]);
     assert_eq!(shelf.open(2).first_written(1), [(0, 6)]);
     // What the child itself knows comes first; what is the same as before it has not stored.
-    let later = [(5, 1), (0, 2), (6, 7), (1, 4), (2, 5), (3, 2), (4, 3), (7, 9)];
+    let later = [
+        (5, 1),
+        (0, 2),
+        (6, 7),
+        (1, 4),
+        (2, 5),
+        (3, 2),
+        (4, 3),
+        (7, 9),
+    ];
     shelf.keep(3, Some(2), &stream(&later));
     assert_eq!(shelf.open(3).first_written(100), [(0, 5), (0, 6), (0, 3)]);
 }

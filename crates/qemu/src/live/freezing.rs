@@ -47,10 +47,8 @@ pub(super) fn address(socket: &Path) -> Value {
     json!({"transport": "socket", "type": "unix", "path": socket.to_string_lossy()})
 }
 
-/// Makes what has been written to files durable. To be called just before [`Process::freeze`] with
-/// the files that the guest writes to: `stop` flushes them while the guest stands still already, and
-/// then finds little to do. Blocks.
-pub fn flush_files(paths: &[PathBuf]) -> io::Result<()> {
+/// Makes what has been written to files durable. Blocks.
+pub(super) fn flush_files(paths: &[PathBuf]) -> io::Result<()> {
     for path in paths {
         File::open(path)?.sync_data()?;
     }

@@ -6,6 +6,7 @@
 //! monitor of its own. Threads that run the guest are left as they are. Without the right to it
 //! everything works as well, only slower on a busy host.
 
+use super::freezing::flush_files;
 use super::loading::Steps;
 use super::{Frozen, LiveError, Switch};
 use crate::process::{Process, SOCKET_NAMES};
@@ -71,6 +72,7 @@ pub(crate) fn defer(pid: u32) {
 struct Order {
     process: Process,
     switches: Vec<Switch>,
+    written: Vec<PathBuf>,
     socket: PathBuf,
     patience: Duration,
 }
@@ -95,10 +97,13 @@ impl Process {
     }
 
     /// [`Process::freeze`] of a guest that runs, and [`Process::cont`] after it in any case, as fast
-    /// as the host can. Once begun it comes to its end, even if the future is dropped.
+    /// as the host can. Once begun it comes to its end, even if the future is dropped. `written` are
+    /// the files that the guest writes to: they are flushed just before, because the stop flushes
+    /// them with the guest standing still already, and then finds little to do.
     pub async fn freeze_and_go_on(
         &self,
         switches: &[Switch],
+        written: &[PathBuf],
         socket: &std::path::Path,
         patience: Duration,
         mut reached: impl FnMut(Frozen),
@@ -106,6 +111,7 @@ impl Process {
         let order = Order {
             process: self.clone(),
             switches: switches.to_vec(),
+            written: written.to_vec(),
             socket: socket.to_owned(),
             patience,
         };
@@ -165,6 +171,9 @@ impl Order {
                 // Nobody may listen any more.
                 let _ = told.send(step);
             };
+            if let Err(error) = flush_files(&self.written) {
+                tracing::warn!(%error, "the guest's pause may be longer");
+            }
             let _preferred = Preferred::new(self.process.pid());
             match steps {
                 Ok(steps) => steps.carry_out(qmp, self.patience, reached).await,

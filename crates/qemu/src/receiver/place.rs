@@ -12,9 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Blocks that are made before anybody may begin, and while the first byte has not come.
-const MADE_FIRST: usize = 8;
-const MADE_EARLY: usize = 32;
+/// Blocks that are made before anybody may begin: one for so many MiB of the guest's memory, but at
+/// least and at most as many. More than a sixteenth of the memory has seldom been needed at once.
+const MADE_FIRST_FOR: u64 = 64;
+const MADE_FIRST: (u64, u64) = (8, 128);
+/// Blocks that are kept free from then on.
+const KEPT_FREE: usize = 32;
 /// Memory for bytes that are being collected or written.
 pub const WRITE_LIMIT: usize = 8 * BLOCK;
 /// Threads that write: while one waits for the disk, the other has the next block there already.
@@ -42,7 +45,7 @@ pub fn run(shared: &Arc<Shared>) -> Result<Written, ReceiveError> {
 }
 
 fn build(
-    shared: &Shared,
+    shared: &Arc<Shared>,
 ) -> Result<(::memory_image::Header, ::memory_image::builder::Counts), ReceiveError> {
     let config = &shared.config;
     let created = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -56,11 +59,17 @@ fn build(
     };
     let mut builder = Builder::new(plan, ToWriters(shared)).map_err(refused)?;
     let mut parser = Parser::default();
-    shared.writes.make_early(MADE_FIRST / 2);
-    shared.ring.make_early(MADE_FIRST);
+    let (least, most) = MADE_FIRST;
+    let first = (config.origin.ram_mib / MADE_FIRST_FOR).clamp(least, most);
+    shared.writes.make_early(WRITE_LIMIT / BLOCK);
+    let first = usize::try_from(first).unwrap_or(usize::MAX);
+    shared.ring.make_early(first);
     shared.ready.send_replace(true);
-    shared.ring.make_early(MADE_EARLY);
     let mut modesty = Modesty::new();
+    let for_room = shared.clone();
+    let room = std::thread::Builder::new().name("memory-room".into());
+    // It is as modest as this thread is now. Without it blocks are made when they are needed.
+    let _ = room.spawn(move || for_room.ring.keep_free(KEPT_FREE));
     while let Some((block, filled)) = shared.ring.filled_block() {
         modesty.adapt(shared.ring.used_percent(), shared.ring.is_finished());
         let bytes = block.get(..filled).unwrap_or(&block);

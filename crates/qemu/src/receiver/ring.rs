@@ -20,6 +20,8 @@ pub struct Ring<T> {
     filled: Condvar,
     /// A block is free.
     freed: Condvar,
+    /// One is not free any more.
+    taken: Condvar,
 }
 
 struct State<T> {
@@ -59,6 +61,7 @@ impl<T> Ring<T> {
             }),
             filled: Condvar::new(),
             freed: Condvar::new(),
+            taken: Condvar::new(),
         }
     }
 
@@ -66,33 +69,51 @@ impl<T> Ring<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes some blocks ahead, their pages touched, so that the first bytes do not wait for the
-    /// kernel's zeroing. Failing to is no failure.
+    /// Makes blocks until as many are free, their pages touched: the kernel's zeroing, and where
+    /// this machine is a virtual one its host's, can take tens of milliseconds for some of them.
+    /// Failing to is no failure.
     pub fn make_early(&self, blocks: usize) {
-        for _ in 0..blocks.min(self.limit) {
-            {
-                let mut state = self.state();
-                // As soon as the stream is there, the thread has better things to do.
-                if state.stopped || state.finished || state.in_use > 0 || state.made >= self.limit {
-                    return;
-                }
-                state.made += 1;
+        while self.make_one(blocks, false) {}
+    }
+
+    /// Keeps blocks free in the same way until nothing more is to be filled. For a thread of its own.
+    pub fn keep_free(&self, blocks: usize) {
+        while self.make_one(blocks, true) {}
+    }
+
+    /// False if nothing is to be made. It may `wait` for something to be.
+    fn make_one(&self, blocks: usize, wait: bool) -> bool {
+        let mut state = self.state();
+        while state.free.len() >= blocks || state.made >= self.limit {
+            if !wait || state.stopped || state.finished {
+                return false;
             }
-            let made = Block::map(BLOCK).map(|mut block| {
-                block.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
-                block
-            });
-            let mut state = self.state();
-            match made {
-                Ok(block) => state.free.push(block),
-                Err(_) => {
-                    state.made -= 1;
-                    return;
-                }
-            }
-            drop(state);
-            self.freed.notify_one();
+            let taken = self.taken.wait(state);
+            state = taken.unwrap_or_else(PoisonError::into_inner);
         }
+        if state.stopped || state.finished {
+            return false;
+        }
+        state.made += 1;
+        drop(state);
+        let made = Block::map(BLOCK).map(|mut block| {
+            block.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+            block
+        });
+        let mut state = self.state();
+        let fine = match made {
+            Ok(block) => {
+                state.free.push(block);
+                true
+            }
+            Err(_) => {
+                state.made -= 1;
+                false
+            }
+        };
+        drop(state);
+        self.freed.notify_one();
+        fine
     }
 
     /// A block to fill. Waits when the limit is reached.
@@ -107,10 +128,11 @@ impl<T> Ring<T> {
                 return Err(cause.unwrap_or(ReceiveError::Cancelled));
             }
             if let Some(block) = state.free.pop() {
+                self.taken.notify_one();
                 return Ok(state.hand_out(block));
             }
             if state.made < self.limit {
-                match Block::map(BLOCK) {
+                match Block::map_small(BLOCK) {
                     Ok(block) => {
                         state.made += 1;
                         return Ok(state.hand_out(block));
@@ -177,6 +199,7 @@ impl<T> Ring<T> {
     pub fn finish(&self) {
         self.state().finished = true;
         self.filled.notify_all();
+        self.taken.notify_all();
     }
 
     /// Wakes everybody for the last time.
@@ -184,6 +207,7 @@ impl<T> Ring<T> {
         self.state().stopped = true;
         self.filled.notify_all();
         self.freed.notify_all();
+        self.taken.notify_all();
     }
 
     /// Whether nothing more will be filled.
