@@ -171,12 +171,18 @@ class Impacket:
         # By itself it would name the object by the last of its keys only, which is not enough for
         # machines: their class has two.
         target.createMethods(path_of(target), self.classes[class_name])
-        refused = []
-        with refusals_in_the_log(refused):
-            answer = getattr(target, method)(*[arguments[name] for name in names])
+        return self.refused(
+            lambda: getattr(target, method)(*[arguments[name] for name in names]), method)
+
+    @staticmethod
+    def refused(call, what):
+        """The answer of a method that impacket has made; what it only logs is raised."""
+        logged = []
+        with refusals_in_the_log(logged):
+            answer = call()
         if answer is None:
-            code = re.search(r"0x([0-9a-fA-F]{8})", refused[0]) if refused else None
-            raise Failed(code and int(code[1], 16), f"{method}: {refused}")
+            code = re.search(r"0x([0-9a-fA-F]{8})", logged[0]) if logged else None
+            raise Failed(code and int(code[1], 16), f"{what}: {logged}")
         return answer
 
 

@@ -8,8 +8,8 @@ A wire is a way to ask the service: `CimXml`, and whatever is compared with it. 
 - embedded objects are not compared here
 
 A client that cannot tell some values apart has a `lens`: what the right value looks like through it.
-To add a wire, write a class with `all_rows(class_names)` and `lens` (`lambda row, name, value, other:
-value` for a client without such weaknesses), and add it to the test's walk.
+The wires are in `wires.py`. To add one, write a class with `all_rows(class_names)` and `lens`, and add
+it to the walk in `test_same_values.py`.
 """
 
 import re
@@ -24,7 +24,9 @@ CAUSES = {
 WMI_CAUSES = {
     0x80041001: 1, 0x80041003: 2, 0x8004100E: 3, 0x80041008: 4, 0x80041010: 5, 0x80041002: 6,
     0x8004100C: 7, 0x80041019: 11, 0x80041031: 12, 0x80041005: 13, 0x80041018: 14,
-    0x80041017: 15, 0x80041055: 16, 0x8004102E: 17}
+    0x80041017: 15, 0x80041055: 16, 0x8004102E: 17,
+    # Parameters of methods, and paths, have codes of their own.
+    0x8004102F: 4, 0x8004103A: 4}
 
 KEY = re.compile(r'(\w+)=(?:"((?:[^"\\]|\\.)*)"|(\w+))')
 
@@ -72,14 +74,15 @@ def path_text(class_name, keys):
 class CimXml:
     """pywbem: the wire that the others are measured against."""
 
-    def __init__(self, connection):
-        self.connection = connection
+    def __init__(self, connection, namespace="root/virtualization"):
+        connection.default_namespace = namespace
+        self.connection, self.namespace = connection, namespace
         self.classes = {}
 
     def declared(self, class_name):
-        if class_name not in self.classes:
-            self.classes[class_name] = self.connection.GetClass(
-                class_name, LocalOnly=False, IncludeQualifiers=True)
+        if not self.classes:
+            self.classes = {each.classname: each for each in self.connection.EnumerateClasses(
+                DeepInheritance=True, LocalOnly=False, IncludeQualifiers=True)}
         return self.classes[class_name]
 
     def names(self):
@@ -89,8 +92,14 @@ class CimXml:
         return [each.name for each in self.declared(class_name).properties.values()
                 if "key" in each.qualifiers]
 
-    def key_types(self, class_name):
-        return [self.declared(class_name).properties[key].type for key in self.keys(class_name)]
+    def has_references_for_keys(self, class_name):
+        declared = self.declared(class_name).properties
+        return any(declared[key].type == "reference" for key in self.keys(class_name))
+
+    @staticmethod
+    def kind(each):
+        """A property's type, and whether it is an array."""
+        return "object" if each.embedded_object else each.type, each.is_array
 
     def path_keys(self, row):
         """The keys as WMI writes them: references are the paths of what they name."""
@@ -102,7 +111,7 @@ class CimXml:
         return self.row(self.connection.GetInstance(row.uri))
 
     def row(self, instance):
-        types = {each.name: (each.type, each.is_array) for each in instance.properties.values()}
+        types = {each.name: self.kind(each) for each in instance.properties.values()}
         row = Row(instance.classname,
                   {each.name: self.plain(each.value) for each in instance.properties.values()},
                   types, self.keys(instance.classname))
