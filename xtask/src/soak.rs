@@ -3,8 +3,9 @@
 use crate::setup::{self, Need};
 use crate::{Outcome, WrongUsage, guest, process};
 
-pub const USAGE: &str = "soak [kills|flips|lockstep] [--rounds N]\n      \
+pub const USAGE: &str = "soak [kills|deaths|flips|lockstep] [--rounds N]\n      \
     kills: kills the service at every step of the snapshot verbs, and at any time, N times over (4)\n      \
+    deaths: kills the service, QEMU, or both N times (500) at random times of every snapshot verb\n      \
     flips: flips N single bits (1000) of manifests, memory images and layers; all must be found\n      \
     lockstep: goes every way back to a running guest N times (50): memory and disks are of one instant";
 
@@ -19,13 +20,19 @@ struct Campaign {
     usual: u32,
 }
 
-const CAMPAIGNS: [Campaign; 3] = [
+const CAMPAIGNS: [Campaign; 4] = [
     Campaign {
         name: "kills",
         test: "kills::killed_at_every_step_for_long",
         variable: "ROOTVIRT_SOAK_ROUNDS",
         // A round is some 80 kills.
         usual: 4,
+    },
+    Campaign {
+        name: "deaths",
+        test: "deaths::killed_at_random_times_for_long",
+        variable: "ROOTVIRT_SOAK_KILLS",
+        usual: 500,
     },
     Campaign {
         name: "flips",
@@ -90,6 +97,7 @@ mod tests {
         };
         assert_eq!(parse(""), Some(("kills", 4)));
         assert_eq!(parse("kills --rounds 7"), Some(("kills", 7)));
+        assert_eq!(parse("deaths"), Some(("deaths", 500)));
         assert_eq!(parse("flips"), Some(("flips", 1000)));
         assert_eq!(parse("lockstep"), Some(("lockstep", 50)));
         for wrong in ["--rounds", "--rounds 0", "--rounds x", "flops"] {

@@ -1,10 +1,11 @@
 //! A machine with the demo guest: a boot disk and two data disks, one on IDE and one on SCSI.
 
-use crate::site::{PATIENCE, Site, blank_file, eventually};
+use crate::site::{PATIENCE, Site, blank_file};
 use demo_guest::protocol::Report;
 use demo_guest::serial::SerialClient;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// How many rounds a second the guest does while it is snapshotted.
 pub const RATE: u32 = 1000;
@@ -15,6 +16,8 @@ pub struct Machine {
     pub boot: u64,
     pub socket: PathBuf,
     serial: Option<SerialClient>,
+    /// Its QEMU was killed, and the machine has not been started since: the service says so.
+    killed: bool,
 }
 
 impl Machine {
@@ -52,6 +55,7 @@ impl Machine {
             boot: 0,
             socket,
             serial: None,
+            killed: false,
         }
     }
 
@@ -75,13 +79,29 @@ impl Machine {
     /// Starts the machine from its saved state; its guest goes on. Gives its first report.
     pub fn start_saved(&mut self, site: &Site) -> Report {
         site.ask(&["vm", "start", &self.id]);
+        self.reconnect()
+    }
+
+    /// The guest goes on, perhaps in another process. Gives its first report.
+    pub fn reconnect(&mut self) -> Report {
         self.connect();
         self.goes_on()
+    }
+
+    /// The guest's QEMU was killed.
+    pub fn guest_died(&mut self) {
+        self.serial = None;
+        self.killed = true;
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.serial.is_some()
     }
 
     fn connect(&mut self) -> &mut SerialClient {
         // QEMU serves one client at a time: the old one goes first.
         self.serial = None;
+        self.killed = false;
         let serial = SerialClient::connect(&self.socket, PATIENCE).unwrap();
         self.serial.insert(serial)
     }
@@ -108,7 +128,7 @@ impl Machine {
             if report.a >= first.a + 3 {
                 break report;
             }
-            std::thread::sleep(std::time::Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(2));
         };
         for report in [&first, &second] {
             assert!(report.is_consistent(), "out of step: {report}");
@@ -129,9 +149,29 @@ impl Machine {
     /// Waits until nothing is done to the machine any more: its disks may be merged for a while
     /// after the service is ready.
     pub fn wait_until_at_rest(&self, site: &Site) {
-        eventually("the machine is at rest", PATIENCE, || {
-            (self.show(site)["status"] == json!(["OK"])).then_some(())
-        });
+        let begun = Instant::now();
+        loop {
+            let shown = self.show(site);
+            if self.is_well(&shown) {
+                return;
+            }
+            let log = || site.log_tail();
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "not at rest: {shown}\n{}",
+                log()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Whether nothing is wrong with the machine, and nothing is done to it.
+    pub fn is_well(&self, shown: &Value) -> bool {
+        let fine = shown["status"] == json!(["OK"]) && shown["health"] == 5;
+        let text = shown["status"][0].as_str().unwrap_or_default();
+        let alone = shown["status"].as_array().is_some_and(|s| s.len() == 1);
+        let died = alone && text.contains("process ended by itself");
+        fine || (self.killed && died && shown["state"] != "running")
     }
 
     /// Takes a snapshot; gives its id.

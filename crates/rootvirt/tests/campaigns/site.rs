@@ -16,6 +16,8 @@ use tempfile::TempDir;
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_rootvirt");
+/// Another build of the program, for campaigns so long that it is built anew meanwhile.
+const PROGRAM_VARIABLE: &str = "ROOTVIRT_TEST_PROGRAM";
 /// The service's own test hook: it kills itself when it reaches the step of this name.
 const CRASH_VARIABLE: &str = "ROOTVIRT_CRASH_POINT";
 
@@ -92,7 +94,7 @@ impl Site {
             .append(true)
             .open(self.log())
             .unwrap();
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(program());
         command
             .args(["serve", "--cimxml", "off", "--cimxml-tls", "off"])
             .args(["--wsman", "off", "--wsman-tls", "off"])
@@ -234,7 +236,7 @@ impl Site {
     }
 
     fn client(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(program());
         command
             .args(["--format", "json", "--data-dir"])
             .arg(self.data_dir())
@@ -245,8 +247,26 @@ impl Site {
 
     /// Kills a machine's QEMU.
     pub fn kill_guest(&self, id: &str) {
-        let identity = Identity::read(&self.run_dir(id)).expect("a running guest");
-        identity::kill(&identity.open().expect("a running guest")).unwrap();
+        assert!(self.try_kill_guest(id), "no running guest");
+    }
+
+    /// Kills a machine's QEMU if it has one.
+    pub fn try_kill_guest(&self, id: &str) -> bool {
+        let handle = Identity::read(&self.run_dir(id)).and_then(|identity| identity.open());
+        handle.is_some_and(|handle| identity::kill(&handle).is_ok())
+    }
+
+    /// Processes that work on the data directory, without the service itself.
+    pub fn other_processes(&self) -> Vec<String> {
+        let folder = self.data_dir().to_str().unwrap().to_owned();
+        let service = self.service.as_ref().map(|child| child.id().to_string());
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        entries
+            .filter(|entry| entry.file_name().to_str() != service.as_deref())
+            .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+            .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+            .filter(|line| line.contains(&folder))
+            .collect()
     }
 
     fn run_dir(&self, id: &str) -> PathBuf {
@@ -284,6 +304,10 @@ impl Drop for Site {
 /// A file of zeros that takes no space yet.
 pub fn blank_file(path: &Path, bytes: u64) {
     File::create(path).unwrap().set_len(bytes).unwrap();
+}
+
+fn program() -> PathBuf {
+    std::env::var_os(PROGRAM_VARIABLE).map_or_else(|| PROGRAM.into(), PathBuf::from)
 }
 
 fn pid_of(pid: u32) -> Pid {
