@@ -53,6 +53,7 @@ pub(crate) struct Host {
     pub huge_pages: Policy,
     pub healers: Healers,
     pub shutdown_patience: Duration,
+    pub agent_channel: bool,
     pub agent_patience: Duration,
     pub memory_headroom_mib: u64,
     pub restore_on_demand: bool,

@@ -59,6 +59,8 @@ pub struct Config {
     pub huge_pages_limit: PoolLimit,
     /// How long a guest may take to shut down.
     pub shutdown_patience: Duration,
+    /// Whether machines that start from their disks have a channel for the guest's agent.
+    pub agent_channel: bool,
     /// How long a guest's agent may take to bring its file systems to rest for a snapshot.
     pub agent_patience: Duration,
     /// How long a machine's owner may take to answer a request. What takes longer is a job.
@@ -90,6 +92,7 @@ impl Config {
             accelerator_reason: "asked for".into(),
             huge_pages_limit: PoolLimit::Off,
             shutdown_patience: Duration::from_secs(120),
+            agent_channel: true,
             agent_patience: Duration::from_secs(30),
             answer_patience: Duration::from_secs(60),
             memory_headroom_mib: 0,
@@ -168,6 +171,7 @@ impl Machines {
             huge_pages: Policy::new(config.huge_pages_limit),
             healers: Default::default(),
             shutdown_patience: config.shutdown_patience,
+            agent_channel: config.agent_channel,
             agent_patience: config.agent_patience,
             guests: Default::default(),
             memory_headroom_mib: config.memory_headroom_mib,

@@ -106,7 +106,7 @@ pub enum Format {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the service in the foreground
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Manage the accounts that may use the service
     #[command(subcommand)]
     Account(Account),
@@ -204,6 +204,10 @@ pub struct Serve {
     /// on demand, or with all of its memory [default: on-demand]
     #[arg(long, help_heading = "Machines", value_name = "on-demand|whole")]
     pub restore: Option<String>,
+    /// Whether machines that start from their disks have a channel for the guest's agent, a virtio
+    /// serial port; a restored guest keeps what it was saved with [default: on]
+    #[arg(long, help_heading = "Machines", value_name = "on|off")]
+    pub agent_channel: Option<String>,
     /// Whether memory images are compressed, in the background, after they were taken: off or zstd
     /// [default: off]
     #[arg(long, help_heading = "Machines", value_name = "off|zstd")]

@@ -4,18 +4,14 @@
 use super::quiesce;
 use super::record::Record;
 use super::restore::{self, News};
-use super::state_verbs::turned_off;
+use super::state_verbs::{quit, turned_off};
 use super::work::{Guest, Work};
 use crate::catalog::DurableState;
 use crate::error::Error;
 use crate::model::Health;
 use qemu::process::RunState;
 use qemu::qmp::Event;
-use std::time::Duration;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-
-/// How long QEMU may take to end after the guest has shut down.
-const QUIT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Something that happened to a guest.
 pub(crate) enum Happening {
@@ -131,12 +127,7 @@ fn saw_shutdown(guest: &mut Guest) -> bool {
 
 /// The guest has shut itself down.
 async fn shut_down(work: &mut Work) -> Result<(), Error> {
-    if let Some(guest) = work.guest.take()
-        && let Err(cause) = guest.process.quit(QUIT_PATIENCE).await
-    {
-        tracing::warn!(%cause, "QEMU did not end after the guest's shutdown");
-        let _ = guest.process.kill().await;
-    }
+    quit(work).await;
     commit(work, turned_off(&work.record)).await
 }
 

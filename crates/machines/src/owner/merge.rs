@@ -44,6 +44,13 @@ pub(crate) async fn run(
     plan: &MergePlan,
     watch: &dyn Watch,
 ) -> Result<(), Error> {
+    if is_done(work, plan).await? {
+        // An earlier one broke off when only the rest was left, perhaps because QEMU died.
+        work.step(saga, "remove.merge", &Plan::Merge(plan.clone()))
+            .await?;
+        complete(work, plan).await?;
+        return record_merged(work, saga, plan).await;
+    }
     let plan = &placed(&work.record, plan).await?;
     let expected = expected(&work.record, plan).await?;
     work.step(saga, "remove.merge", &Plan::Merge(plan.clone()))

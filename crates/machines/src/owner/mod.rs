@@ -306,6 +306,7 @@ impl Owner {
         work.shown = Default::default();
         self.images_left = false;
         let gone = work.gone;
+        let lived = work.guest.is_some();
         if !gone {
             guest_watch::settle(&mut work).await;
             quiesce::see_to_thaw(&mut work);
@@ -320,7 +321,9 @@ impl Owner {
         self.work = Some(work);
         // What gives way are merges.
         let gave_way = stop.is_some() && end.is_none();
-        self.left = stop.is_some() && end.as_ref().is_some_and(|(s, _)| *s != JobState::Completed);
+        let failed = end.as_ref().is_some_and(|(s, _)| *s != JobState::Completed);
+        // If it failed because the guest has ended, it is tried again without one.
+        self.left = stop.is_some() && failed && lived == lives;
         if gave_way {
             self.waiting = Some(job.clone());
         }

@@ -41,14 +41,15 @@ pub(crate) async fn start(work: &mut Work, job: &JobHandle) -> Result<(), Error>
     outcome
 }
 
-/// A guest that starts anew can have a channel for its agent, whatever it had before; one that is
-/// restored finds the devices that it was saved with.
+/// A guest that starts anew has a channel for its agent, or none, as the service is set, whatever it
+/// had before; one that is restored finds the devices that it was saved with.
 async fn give_channel(work: &mut Work) -> Result<(), Error> {
-    if work.record.body.saved_image.is_some() || work.record.settings.agent_channel {
+    let wanted = work.host.agent_channel;
+    if work.record.body.saved_image.is_some() || work.record.settings.agent_channel == wanted {
         return Ok(());
     }
     let mut new = work.record.clone();
-    new.set_settings(|settings| settings.agent_channel = true);
+    new.set_settings(|settings| settings.agent_channel = wanted);
     work.commit(new, Vec::new()).await
 }
 
@@ -200,10 +201,26 @@ pub(crate) async fn turn_off(work: &mut Work, job: &JobHandle) -> Result<(), Err
     work.sweep(&sweep).await
 }
 
-async fn quit(work: &mut Work) {
+/// Ends a process in order.
+pub(super) async fn quit(work: &mut Work) {
+    let on_demand = |restored: &Restoration| restored.whole_because.is_none();
+    let on_demand = work.record.body.restored.as_ref().is_some_and(on_demand);
     let Some(guest) = work.guest.take() else {
         return;
     };
+    if on_demand {
+        // QEMU 10.0 frees what its thread for memory on demand still uses when it is told to quit,
+        // and may die of that at any point. So it is ended where it has nothing left to do: a guest
+        // that stands still has flushed disks. Until then its memory is served.
+        let stopped = tokio::time::timeout(QUIT_PATIENCE, guest.process.stop()).await;
+        if !matches!(stopped, Ok(Ok(()))) {
+            tracing::warn!(machine = %work.record.id, "QEMU did not stop the guest when asked to");
+        }
+        if let Err(cause) = guest.process.kill().await {
+            tracing::error!(%cause, machine = %work.record.id, "QEMU could not be killed");
+        }
+        return;
+    }
     if let Err(cause) = guest.process.quit(QUIT_PATIENCE).await {
         tracing::warn!(%cause, "QEMU did not end when asked to");
         let _ = guest.process.kill().await;

@@ -6,12 +6,14 @@ use crate::crashes::die;
 use crate::linux::{BOOT, guest_image};
 use crate::site::*;
 use demo_guest::serial::SerialClient;
-use machines::model::{Consistency, DeviceKind, Snapshot, State};
+use machines::model::{Consistency, DeviceKind, Settings, Snapshot, State};
 use machines::request::StateRequest as Ask;
 use machines::{DeviceId, Error, MachineId, Machines};
+use qemu::agent::AgentError;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A machine whose guest has the agent's disk, and counts.
 struct Guest {
@@ -67,6 +69,18 @@ impl Guest {
         self.shell("busybox sh /data/agent/start");
     }
 
+    fn start_liar(&self) {
+        // Those modules that the guest has already are refused.
+        self.shell("for module in /data/agent/*.ko; do busybox insmod $module || true; done");
+        self.shell("until busybox test -e /dev/vport0p1; do busybox sleep 0.1; done");
+        for line in LIAR.lines() {
+            let line = line.replace('\'', "'\\''");
+            self.shell(&format!("echo '{line}' >> /tmp/liar"));
+        }
+        self.shell("echo true > /tmp/lie");
+        self.shell("busybox setsid busybox sh /tmp/liar > /dev/null 2>&1 & true");
+    }
+
     /// Whether the guest can write to its file system.
     fn writes(&self) -> bool {
         let write = "busybox timeout 60 busybox sh -c 'echo x > /data/x && busybox sync'";
@@ -96,6 +110,31 @@ fn agent_disk() -> Option<PathBuf> {
     }
     disk
 }
+
+/// A program in the guest that speaks the agent's protocol, and lies as the file /tmp/lie says.
+const LIAR: &str = r#"exec 3<>/dev/vport0p1
+status=thawed
+say() { echo "{\"return\": $1}" >&3; }
+while true; do
+    # There is nothing to be read while nobody listens on the host.
+    read -r line <&3 || { busybox sleep 0.1; continue; }
+    read -r lie < /tmp/lie
+    case "$line" in
+        *sync-delimited*) id=${line##*\"id\":}; id=${id%%\}*}
+            busybox printf '\377{"return": %s}\n' "$id" >&3 ;;
+        *fsfreeze-status*) [ $status = mute ] || say "\"$status\"" ;;
+        *fsfreeze-freeze*) case $lie in
+            zero) say 0 ;;
+            nonsense) say "\"all\"" ;;
+            silent) ;;
+            mute) status=mute; busybox fsfreeze --freeze /data; say 1 ;;
+            flood) busybox yes nothing >&3 ;;
+            *) [ $lie = thawed ] || status=frozen; say 1 ;;
+            esac ;;
+        *fsfreeze-thaw*) if [ $status = mute ]; then busybox fsfreeze --unfreeze /data; fi
+            status=thawed; say 0 ;;
+    esac
+done"#;
 
 /// Whether a file system's journal must be replayed before it can be used (ext4's superblock:
 /// `s_feature_incompat`, the flag RECOVER).
@@ -183,6 +222,120 @@ async fn a_prepared_snapshot_has_a_clean_file_system_and_the_guest_goes_on() {
         matches!(refused, Err(Error::WrongState { .. })),
         "{refused:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_lies_or_hangs_is_not_believed() {
+    let site = Site::new();
+    let mut config = site.config();
+    config.agent_patience = Duration::from_secs(15);
+    let machines = Machines::open(config).await.unwrap();
+    let Some(guest) = Guest::boot(&machines, site).await else {
+        return;
+    };
+    let id = guest.id;
+    guest.start_liar();
+    eventually("something listens", || async {
+        let process = guest.site.process(id).await;
+        (process.agent_listens().await == Ok(true)).then_some(())
+    })
+    .await;
+    for (lie, word) in [
+        ("zero", "no file system"),
+        ("nonsense", "makes no sense"),
+        ("thawed", "went on before"),
+        ("true", "only 0 still were"),
+        ("silent", "did not answer \"guest-fsfreeze-freeze\""),
+        // This one has brought them to rest.
+        ("mute", "did not answer \"guest-fsfreeze-status\""),
+        ("flood", "makes no sense"),
+    ] {
+        guest.shell(&format!("echo {lie} > /tmp/lie"));
+        let wanted = Consistency::Application;
+        let begun = Instant::now();
+        let job = machines.create_snapshot_with(&actor(), id, wanted).await;
+        let cause = failed(&machines, job.unwrap()).await;
+        println!("{lie}: after {:?}: {}", begun.elapsed(), cause.what);
+        assert_eq!(cause.code, "GuestNotQuiesced", "{lie}: {cause:?}");
+        assert!(cause.what.contains(word), "{lie}: {cause:?}");
+        assert_eq!(state(&machines, id), State::Running, "{lie}");
+        assert!(machines.machine(id).unwrap().snapshots.is_empty(), "{lie}");
+        assert!(guest.writes(), "{lie}");
+    }
+    sound(&machines).await;
+    // Without the agent, all is as ever.
+    snapshot(&machines, id).await;
+    assert!(guest.writes());
+}
+
+#[tokio::test]
+async fn what_was_saved_without_a_channel_is_restored_without_one() {
+    let site = Site::new();
+    let mut older = site.config();
+    older.agent_channel = false;
+    let machines = Machines::open(older).await.unwrap();
+    let id = site.counter(&machines, "guest").await;
+    let channel = async || match site.process(id).await.agent_listens().await {
+        Err(AgentError::NoChannel) => false,
+        other => {
+            // Nobody listens in this guest.
+            assert_eq!(other, Ok(false));
+            true
+        }
+    };
+    bring(&machines, id, Ask::Run).await;
+    let number = site.counts_beyond("guest", 20).await;
+    assert!(!channel().await);
+    let without = snapshot(&machines, id).await;
+    machines.close().await;
+    drop(machines);
+
+    // Taken over, captured and restored by a service whose machines have one.
+    let machines = site.open().await;
+    let refused = prepared(&machines, id).await;
+    assert!(
+        matches!(refused, Err(Error::NoGuestAgent { .. })),
+        "{refused:?}"
+    );
+    let taken_over = snapshot(&machines, id).await;
+    bring(&machines, id, Ask::Save).await;
+    bring(&machines, id, Ask::Run).await;
+    site.counts_beyond("guest", number).await;
+    assert!(!channel().await);
+    for taken in [without, taken_over] {
+        bring(&machines, id, Ask::TurnOff).await;
+        apply(&machines, id, taken).await;
+        bring(&machines, id, Ask::Run).await;
+        site.counts_on("guest").await;
+        assert!(!channel().await);
+    }
+
+    bring(&machines, id, Ask::TurnOff).await;
+    bring(&machines, id, Ask::Run).await;
+    site.counts_on("guest").await;
+    assert!(channel().await, "started anew");
+    let with = snapshot(&machines, id).await;
+    for (taken, has) in [(without, false), (with, true), (taken_over, false)] {
+        bring(&machines, id, Ask::TurnOff).await;
+        apply(&machines, id, taken).await;
+        bring(&machines, id, Ask::Run).await;
+        site.counts_on("guest").await;
+        assert_eq!(channel().await, has);
+    }
+    sound(&machines).await;
+
+    // Older settings do not speak of it.
+    let settings = machines.machine(id).unwrap().settings.clone();
+    let mut stored = serde_json::to_value(&*settings).unwrap();
+    assert!(
+        stored
+            .as_object_mut()
+            .unwrap()
+            .remove("agent_channel")
+            .is_some()
+    );
+    let read: Settings = serde_json::from_value(stored).unwrap();
+    assert!(!read.agent_channel);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

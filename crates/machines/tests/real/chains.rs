@@ -3,11 +3,14 @@
 
 use crate::crashes::die;
 use crate::site::*;
-use machines::model::{Job, JobKind, JobState, State};
+use machines::model::{DeviceKind, Job, JobKind, JobState, State};
 use machines::request::StateRequest as Ask;
 use machines::{MachineId, Machines};
+use qemu::identity::Identity;
 use std::path::{Path, PathBuf};
+
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The most files that an active disk may stand on.
 const MOST: usize = 16;
@@ -29,7 +32,7 @@ fn chain_of(top: &Path) -> Vec<PathBuf> {
 
 fn disks(machines: &Machines, id: MachineId) -> Vec<PathBuf> {
     let machine = machines.machine(id).unwrap();
-    let images = of_kind(&machine, machines::model::DeviceKind::HardDiskImage);
+    let images = of_kind(&machine, DeviceKind::HardDiskImage);
     images
         .iter()
         .map(|d| PathBuf::from(&d.connection[0]))
@@ -174,7 +177,7 @@ async fn a_merge_is_a_job_that_shows_how_far_it_is_and_is_cancelled_at_once() {
     .await;
     assert!(merge.bytes.1 > 500 << 20, "{merge:?}");
     if merge.finished.is_none() {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let cancelled = machines.cancel(&actor(), merge.id).await;
         let took = began.elapsed();
         assert!(took.as_millis() < 1000, "{took:?}");
@@ -207,7 +210,7 @@ fn reads(disk: &Path) -> f64 {
         _ => "raw",
     };
     let pass = || {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         // Strides that scatter over the whole disk; past the page cache, as guests' disks are read.
         let status = std::process::Command::new("qemu-img")
             .args(["bench", "-U", "-q", "-f", format, "-c", "5000", "-d", "1"])
@@ -291,5 +294,62 @@ async fn reading_at_the_end_of_sixty_four_snapshots() {
         deep / flat
     );
     assert!(depth <= MOST);
+    sound(&machines).await;
+}
+
+/// QEMU is killed between the two steps of a merge of frozen layers: the merged file has its new name,
+/// and QEMU is to open it there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn qemu_dies_when_a_merged_layer_has_just_taken_its_name() {
+    let site = Site::new();
+    let machines = site.open().await;
+    let id = site.counter(&machines, "guest").await;
+    let mut hits = 0;
+    for _ in 0..4 {
+        let before = deepest(&machines, id);
+        bring(&machines, id, Ask::Run).await;
+        site.counts_on("guest").await;
+        snapshot(&machines, id).await;
+        site.counts_on("guest").await;
+        let middle = snapshot(&machines, id).await;
+        site.counts_on("guest").await;
+        snapshot(&machines, id).await;
+        merged(&machines, id).await;
+        let settings = machines.snapshot(middle).unwrap().1.settings.clone();
+        let images = settings.devices.iter();
+        let images = images.filter(|d| d.kind == DeviceKind::HardDiskImage);
+        let layers: Vec<_> = images.map(|d| PathBuf::from(&d.connection[0])).collect();
+        let run = site.data().join("run").join(id.to_string());
+        let guest = Identity::read(&run).and_then(|identity| identity.open());
+        let watch = std::thread::spawn(move || {
+            let begun = Instant::now();
+            while layers.iter().all(|path| path.exists()) && begun.elapsed() < PATIENCE {
+                std::thread::yield_now();
+            }
+            qemu::identity::kill(&guest.unwrap()).unwrap();
+        });
+        let job = machines.remove_snapshot(&actor(), middle).await.unwrap();
+        completed(&machines, job).await;
+        watch.join().unwrap();
+        eventually("the machine is off", || async {
+            (state(&machines, id) == State::Off).then_some(())
+        })
+        .await;
+        merged(&machines, id).await;
+        sound(&machines).await;
+        // Two snapshots, and what the guest wrote after them.
+        assert!(deepest(&machines, id) <= before + 3);
+        let broken = |job: &Arc<Job>| matches!(job.state, JobState::Failed(_));
+        hits += merges(&machines, id)
+            .iter()
+            .filter(|job| broken(job))
+            .count();
+        if hits > 0 {
+            break;
+        }
+    }
+    println!("{hits} merges broke off");
+    bring(&machines, id, Ask::Run).await;
+    site.counts_on("guest").await;
     sound(&machines).await;
 }

@@ -6,8 +6,9 @@ use crate::snapshots::fill_memory_up_to;
 use machines::model::{Health, Restoration, State};
 use machines::request::StateRequest as Ask;
 use machines::{MachineId, Machines, SnapshotId};
+use qemu::identity::Identity;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn restored(machines: &Machines, id: MachineId) -> Option<Restoration> {
     machines.machine(id).unwrap().restored.clone()
@@ -149,6 +150,65 @@ async fn a_guest_outlives_every_service_that_serves_it_memory() {
         machines.close().await;
     }
     println!("{unfinished} of 3 restores were finished by the last service");
+}
+
+/// How many guests are turned off soon after their start.
+const TURN_OFFS_VARIABLE: &str = "MACHINES_TEST_TURN_OFFS";
+
+#[tokio::test]
+async fn a_machine_turned_off_before_its_memory_is_there_is_off_however_qemu_ends() {
+    let site = Site::new();
+    let machines = site.open().await;
+    let (id, taken) = snapshotted_with(&site, &machines, 400).await;
+    let rounds = std::env::var(TURN_OFFS_VARIABLE).map_or(6, |n| n.parse::<u64>().unwrap());
+    apply(&machines, id, taken).await;
+    bring(&machines, id, Ask::Run).await;
+    // Until all of it is there, and just after that, QEMU has most to end.
+    let window = resident(&machines, id).await.resident.unwrap().mul_f64(1.3);
+    let window = u64::try_from(window.as_micros()).unwrap();
+    bring(&machines, id, Ask::TurnOff).await;
+    let (mut early, mut random) = (0, 0x9e37_79b9_7f4a_7c15_u64);
+    for round in 0..rounds {
+        apply(&machines, id, taken).await;
+        let begun = Instant::now();
+        bring(&machines, id, Ask::Run).await;
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let moment = Duration::from_micros(random % window.max(1));
+        tokio::time::sleep(moment.saturating_sub(begun.elapsed())).await;
+        let process = site.process(id).await;
+        // Now and then, QEMU is gone before it can do as it is told.
+        if round % 3 == 1 {
+            let identity = Identity::read(&site.data().join("run").join(id.to_string()))
+                .and_then(|i| i.open());
+            let actor = actor();
+            let ask = machines.request_state(&actor, id, Ask::TurnOff);
+            let (job, ()) = tokio::join!(ask, async {
+                identity.iter().for_each(|i| drop(qemu::identity::kill(i)));
+            });
+            // It may be known already that it has ended: then it is off.
+            if let Ok(job) = job {
+                completed(&machines, job).await;
+            }
+        } else {
+            let restored = restored(&machines, id).unwrap();
+            early += u64::from(restored.resident.is_none());
+            bring(&machines, id, Ask::TurnOff).await;
+        }
+        eventually("the machine is off", || async {
+            (state(&machines, id) == State::Off).then_some(())
+        })
+        .await;
+        process.exited().await;
+        assert!(machines.machine(id).unwrap().process.is_none());
+    }
+    println!("{early} of {rounds} were turned off before all of their memory was there");
+    sound(&machines).await;
+    apply(&machines, id, taken).await;
+    bring(&machines, id, Ask::Run).await;
+    site.counts_on("guest").await;
+    resident(&machines, id).await;
 }
 
 #[tokio::test]

@@ -84,6 +84,7 @@ async fn open_machines(settings: &Settings) -> Result<Arc<Machines>, Failure> {
         verify_before_apply: settings.verify_before_apply,
         hash_rate_mib: settings.hash_rate_mib,
         restore_on_demand: settings.restore_on_demand,
+        agent_channel: settings.agent_channel,
         memory_compression: settings.memory_compression,
         ..machines::Config::new(&settings.data_dir)
     };

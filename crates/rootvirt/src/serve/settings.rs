@@ -26,6 +26,7 @@ struct File {
     verify_before_apply: Option<String>,
     hash_rate: Option<u64>,
     restore: Option<String>,
+    agent_channel: Option<String>,
     memory_compression: Option<String>,
 }
 
@@ -84,6 +85,8 @@ pub struct Settings {
     pub hash_rate_mib: u64,
     /// Whether a machine runs before all of a saved state's memory is there.
     pub restore_on_demand: bool,
+    /// Whether machines that start from their disks have a channel for the guest's agent.
+    pub agent_channel: bool,
     /// How memory images are stored in the long run.
     pub memory_compression: Compression,
 }
@@ -157,6 +160,17 @@ impl Settings {
                 )));
             }
         };
+        let agent_channel = options.agent_channel.as_ref();
+        let agent_channel = agent_channel.or(file.agent_channel.as_ref());
+        let agent_channel = match agent_channel.map(String::as_str) {
+            None | Some("on") => true,
+            Some("off") => false,
+            Some(other) => {
+                return Err(Failure::usage(format!(
+                    "--agent-channel: {other:?} is neither on nor off"
+                )));
+            }
+        };
         let memory_compression = options.memory_compression.as_ref();
         let memory_compression = memory_compression
             .or(file.memory_compression.as_ref())
@@ -179,6 +193,7 @@ impl Settings {
             verify_before_apply,
             hash_rate_mib,
             restore_on_demand,
+            agent_channel,
             memory_compression,
         })
     }

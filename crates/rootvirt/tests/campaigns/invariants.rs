@@ -82,14 +82,32 @@ fn wait_for_images(site: &Site, machine: &Machine) {
     });
 }
 
-fn look(site: &Site, machine: &Machine, frozen: &mut Frozen) -> Facts {
-    let shown = machine.show(site);
-    let facts = Facts {
+/// Notes what new snapshots have frozen, so that a later check can compare; checks nothing.
+pub fn note(site: &Site, machine: &Machine, frozen: &mut Frozen) -> Facts {
+    machine.wait_until_at_rest(site);
+    let facts = facts(site, machine, &machine.show(site));
+    for snapshot in &facts.snapshots {
+        if !frozen.0.contains_key(&snapshot.id) {
+            let shown = site.ask_one(&["snapshot", "show", &machine.id, &snapshot.id]);
+            let counters = disk_counters(&Machine::disks_of(&shown));
+            frozen.0.insert(snapshot.id.clone(), counters);
+        }
+    }
+    facts
+}
+
+fn facts(site: &Site, machine: &Machine, shown: &Value) -> Facts {
+    Facts {
         state: shown["state"].as_str().unwrap().to_owned(),
         parent: shown["parent_snapshot"].as_str().map(str::to_owned),
-        disks: Machine::disks_of(&shown),
+        disks: Machine::disks_of(shown),
         snapshots: snapshots(site, machine),
-    };
+    }
+}
+
+fn look(site: &Site, machine: &Machine, frozen: &mut Frozen) -> Facts {
+    let shown = machine.show(site);
+    let facts = facts(site, machine, &shown);
     let settled = ["running", "off", "saved", "paused"];
     assert!(settled.contains(&facts.state.as_str()), "{shown}");
     assert!(machine.is_well(&shown), "{shown}");

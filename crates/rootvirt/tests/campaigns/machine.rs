@@ -170,7 +170,7 @@ impl Machine {
         let fine = shown["status"] == json!(["OK"]) && shown["health"] == 5;
         let text = shown["status"][0].as_str().unwrap_or_default();
         let alone = shown["status"].as_array().is_some_and(|s| s.len() == 1);
-        let died = alone && text.contains("process ended by itself");
+        let died = alone && text.contains("process ended ");
         fine || (self.killed && died && shown["state"] != "running")
     }
 
