@@ -2,7 +2,8 @@
 //! away. So it is known to run before it is needed.
 //!
 //! The clone stands on the snapshot's layers with fresh overlays in a folder of its own
-//! (`DATA/rehearsals`), has its own sockets, writes its serial ports to files there, and no network
+//! (`DATA/rehearsals`), gets its memory as a machine that is restored does, all of it before it is
+//! thrown away (so every page has been read and compared with its hash), has its own sockets, writes its serial ports to files there, and no network
 //! card of any machine here has a connection. Nothing of the machine or the snapshot is written.
 //! Whatever the service dies of, the next start ends the clone and deletes the folder (`sweep`).
 
@@ -20,6 +21,7 @@ use crate::owner::record::Record;
 use crate::owner::snapshot_create::with_layers;
 use crate::owner::work::{Work, blocking};
 use crate::saga::NewLayer;
+use qemu::postcopy::{PageServer, PostcopyError};
 use qemu::process::{Process, RunState};
 use qemu::qmp::Event;
 use qemu::spec::{Backing, Format, Start};
@@ -82,7 +84,7 @@ pub struct Rehearsal {
     pub outcome: Outcome,
     /// In a sentence.
     pub what: String,
-    /// When its memory was loaded, or the empty machine stood ready.
+    /// When all of its memory was there, or the empty machine stood ready.
     pub loaded_micros: Option<u64>,
     /// When its processors ran.
     pub running_micros: Option<u64>,
@@ -261,10 +263,13 @@ async fn run(
     *launched = Some(process.clone());
     host.crash.reach("rehearse.launched");
     job.percent(30);
-    if let Some(image) = &plan.image {
-        load(&process, &plan.record, image).await?;
+    let memory = match &plan.image {
+        Some(image) => load(host, &process, &plan.record, image).await?,
+        None => None,
+    };
+    if memory.is_none() {
+        report.loaded_micros = Some(micros(began));
     }
-    report.loaded_micros = Some(micros(began));
     job.percent(60);
     let events = process.events();
     let idle = process.cpu_time().unwrap_or_default();
@@ -282,8 +287,25 @@ async fn run(
         }
         std::future::pending().await
     };
+    let watched = async {
+        watch(plan, &process, events, idle, began, report).await?;
+        if let Some(memory) = &memory {
+            let within = tokio::time::timeout(LOAD_PATIENCE, memory.resident()).await;
+            let reason = match within {
+                Ok(Ok(_)) => None,
+                Ok(Err(cause)) => Some(cause.to_string()),
+                Err(_) => Some("not all of its memory came in time".into()),
+            };
+            if let Some(reason) = reason {
+                return Err(Error::RehearsalFailed { reason });
+            }
+            report.loaded_micros = Some(micros(began));
+        }
+        Ok(())
+    };
     let watched = tokio::select! {
-        watched = watch(plan, &process, events, idle, began, report) => watched,
+        watched = watched => watched,
+        unreadable = unreadable(memory.as_ref()) => Err(unreadable),
         never = thaw => never,
     };
     let used = process.cpu_time().unwrap_or_default().saturating_sub(idle);
@@ -319,13 +341,50 @@ async fn make_files(host: &Host, plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
-/// Brings a snapshot's memory into a clone that waits for it.
-async fn load(process: &Process, record: &Record, image: &Image) -> Result<(), Error> {
+/// Brings a snapshot's memory into a clone that waits for it: on demand where a restored machine
+/// gets it so, and then from what is answered.
+async fn load(
+    host: &Host,
+    process: &Process,
+    record: &Record,
+    image: &Image,
+) -> Result<Option<PageServer>, Error> {
     let opened = images::open(record, image).await?;
+    if host.restore_on_demand {
+        let backing = Backing::Transparent;
+        match PageServer::start(process, opened.clone(), backing, LOAD_PATIENCE).await {
+            Ok(server) => return Ok(Some(server)),
+            Err(cause) if cause.lets_load_whole() => {
+                tracing::debug!(%cause, "a clone's memory is loaded whole");
+            }
+            Err(cause @ PostcopyError::Unreadable { .. }) => {
+                return Err(Error::RehearsalFailed {
+                    reason: cause.to_string(),
+                });
+            }
+            Err(cause) => return Err(Error::qemu("Restoring the saved state")(cause)),
+        }
+    }
     process
         .load_image(&opened, LOAD_PATIENCE)
         .await
-        .map_err(Error::qemu("Restoring the saved state"))
+        .map_err(Error::qemu("Restoring the saved state"))?;
+    Ok(None)
+}
+
+/// Resolves when memory on its way cannot be read.
+async fn unreadable(memory: Option<&PageServer>) -> Error {
+    let Some(memory) = memory else {
+        return std::future::pending().await;
+    };
+    let mut trouble = memory.trouble();
+    let what = trouble.wait_for(Option::is_some).await;
+    // The sender lives as long as the server.
+    let what = what.ok().and_then(|what| what.clone());
+    let what = what.unwrap_or_else(|| "nobody brings it".into());
+    Error::RehearsalFailed {
+        reason: format!("the guest's memory cannot be read: {what}"),
+    }
 }
 
 /// Looks at the running clone until the guest has given a sign of life or the time is up.

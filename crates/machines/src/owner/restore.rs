@@ -103,11 +103,7 @@ pub(super) async fn load(
             }
             return Ok(Restoration::default());
         }
-        Err(
-            cause @ (PostcopyError::Unsupported { .. }
-            | PostcopyError::Devices(_)
-            | PostcopyError::TooLong(_)),
-        ) => cause.to_string(),
+        Err(cause) if cause.lets_load_whole() => cause.to_string(),
         Err(cause) => return Err(Error::qemu("Restoring the saved state")(cause)),
     };
     tracing::warn!(machine = %work.record.id, reason = %whole_because, "a saved state is loaded whole");

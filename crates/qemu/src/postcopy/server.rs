@@ -64,8 +64,22 @@ pub enum PostcopyError {
     Broken { cause: String },
     #[error("QEMU does not accept the memory image. It says: {said}")]
     Rejected { said: String },
+    #[error("The guest's memory cannot be read: {what}")]
+    Unreadable { what: String },
     #[error("QEMU did not take the devices within {millis} ms.")]
     TimedOut { millis: u128 },
+}
+
+impl PostcopyError {
+    /// Whether the same process can still be given its memory whole.
+    pub fn lets_load_whole(&self) -> bool {
+        matches!(
+            self,
+            PostcopyError::Unsupported { .. }
+                | PostcopyError::Devices(_)
+                | PostcopyError::TooLong(_)
+        )
+    }
 }
 
 impl From<QmpError> for PostcopyError {
@@ -211,7 +225,16 @@ impl PageServer {
         let lifeline = make_lifeline(process.run_dir()).await;
         let mut server = PageServer::connect(socket, source, backing, began, Task::Begin)?;
         server.lifeline = lifeline;
-        server.until_loaded(process, patience).await?;
+        let mut trouble = server.trouble();
+        // Devices may want memory, too. The guest has not run yet: nothing is lost by giving up.
+        let unreadable = async {
+            let what = trouble.wait_for(Option::is_some).await;
+            what.ok().and_then(|what| what.clone()).unwrap_or_default()
+        };
+        tokio::select! {
+            loaded = server.until_loaded(process, patience) => loaded?,
+            what = unreadable => return Err(PostcopyError::Unreadable { what }),
+        }
         Ok(server)
     }
 
