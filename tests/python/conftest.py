@@ -66,7 +66,8 @@ class Service:
         plain = self.endpoints.get("cimxml", "127.0.0.1:0")
         self.process = subprocess.Popen(
             [self.binary, "serve", "--data-dir", self.data_dir, "--cimxml", plain,
-             "--cimxml-tls", "127.0.0.1:0", "--wsman", "127.0.0.1:0",
+             "--cimxml-tls", "127.0.0.1:0",
+             "--wsman", self.endpoints.get("wsman", "127.0.0.1:0"),
              "--wsman-tls", "127.0.0.1:0", "--dcom", self.endpoints.get("dcom", "127.0.0.1:0"),
              "--accelerator", "tcg"],
             stdout=subprocess.PIPE, stderr=self.log, text=True,

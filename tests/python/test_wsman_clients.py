@@ -1,10 +1,16 @@
 """WS-Management as pypsrp speaks it: Basic over HTTP and HTTPS, NTLM and Negotiate with encrypted
 messages; enumerations, queries, references and method calls on real machines."""
 
+import base64
+import http.client
+import pathlib
+import shutil
+import socket
+import tempfile
 import xml.etree.ElementTree as ET
 
 import pytest
-from conftest import PASSWORD
+from conftest import PASSWORD, Service, required
 from pypsrp.exceptions import AuthenticationError, WSManFaultError
 from pypsrp.wsman import SelectorSet, WSMan
 
@@ -187,3 +193,39 @@ def test_faults_name_their_cause(service, guest):
     assert "nobody" in str(caught.value)
     client.wsman.update_max_payload_size()
     assert client.wsman.max_payload_size > 100_000
+
+
+def test_basic_is_not_heard_from_elsewhere_in_the_clear():
+    """Neither offered nor looked at: right credentials and wrong ones fare alike."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Nothing is sent.
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this host has no address but its own")
+        own = probe.getsockname()[0]
+    if own.startswith("127."):
+        pytest.skip("this host has no address but its own")
+    # pytest's folders have names too long for sockets.
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="rootvirt-test-"))
+    service = Service(required("ROOTVIRT_TEST_PROGRAM"), folder / "data")
+    service.account("admin", "administrator")
+    service.endpoints["wsman"] = f"{own}:0"
+    try:
+        host, port = service.start().endpoints["wsman"].rsplit(":", 1)
+        answers = set()
+        for password in (PASSWORD, "wrong"):
+            connection = http.client.HTTPConnection(host, int(port), timeout=30)
+            given = base64.b64encode(f"admin:{password}".encode()).decode()
+            connection.request("POST", "/wsman", b"", {"Authorization": f"Basic {given}"})
+            answer = connection.getresponse()
+            offered = answer.headers.get_all("WWW-Authenticate")
+            answers.add((answer.status, tuple(offered), answer.read()))
+            connection.close()
+        (status, offered, _), = answers
+        assert (status, offered) == (401, ("Negotiate",))
+        # Those of a logon that was tried and failed would be in it.
+        assert "admin" not in service.tail()
+    finally:
+        service.stop()
+        shutil.rmtree(folder, ignore_errors=True)
