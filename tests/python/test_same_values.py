@@ -7,7 +7,7 @@ import pywbem
 import pytest
 
 from conftest import PASSWORD
-from dcom_client import Failed, Impacket
+from dcom_client import INVALID_OBJECT_PATH, Failed, Impacket
 from same_values import CimXml, differences, moved, path_text, wmi_cause
 from v1_client import Client, image, text
 from wires import AiowmiWire, ImpacketWire, PypsrpWire, Refused
@@ -151,6 +151,13 @@ def test_calls_are_refused_for_the_same_cause(world, impacket, pypsrp):
                     lambda: impacket.delete(path),
                     lambda: pypsrp.delete(service, keys))
     assert not wrong, "\n".join(wrong)
+    # It is the path that is wrong, not a parameter.
+    several = path_text(computer, machine)
+    for ask in [lambda: impacket.get(several),
+                lambda: impacket.call(several, "RequestStateChange")]:
+        with pytest.raises(Failed) as refused:
+            ask()
+        assert refused.value.code == INVALID_OBJECT_PATH
 
 
 @pytest.mark.parametrize("text", [

@@ -136,7 +136,17 @@ impl Exporter {
         let mut time = tokio::time::interval(COLLECTION);
         loop {
             time.tick().await;
-            self.table().collect(Instant::now());
+            let usage = {
+                let mut table = self.table();
+                table.collect(Instant::now());
+                table.usage()
+            };
+            tracing::debug!(
+                objects = usage.objects,
+                interfaces = usage.interfaces,
+                ping_sets = usage.ping_sets,
+                "held by clients after a collection"
+            );
         }
     }
 

@@ -1,6 +1,6 @@
 //! `ExecMethod`: parameters out of the object that the client sent, results into one of ours.
 
-use super::objects::{localize_value, locate};
+use super::objects::{self, localize_value, locate};
 use crate::call_result::Outcome;
 use crate::encoder::Encoder;
 use crate::session::{Refused, Session};
@@ -36,18 +36,34 @@ pub(super) async fn invoke(
     let broker = &place.service.broker;
     let result = broker
         .invoke(&context, place.namespace(), &target, &method, arguments)
-        .await
-        .map_err(|error| code(&error, &target))?;
+        .await;
+    let result = match result {
+        Ok(result) => result,
+        Err(error) => return Err(refusal(&place, caller, target, &error).await),
+    };
     let block = output(&place.encoder, &target, &method, result)?;
     Ok(Outcome::Object(wmi_object::objref(&block).into()))
 }
 
-/// WMI has a code of its own for wrong parameters of methods.
-fn code(error: &CimError, target: &ObjectPath) -> HResult {
+/// WMI has codes of their own for wrong parameters of methods and for paths that fit several objects.
+async fn refusal(
+    place: &Session,
+    caller: &Caller,
+    target: ObjectPath,
+    error: &CimError,
+) -> HResult {
     let code = status::of_error(error);
     match error.status {
-        CimStatus::InvalidParameter | CimStatus::TypeMismatch if !target.is_class() => {
-            status::INVALID_METHOD_PARAMETERS
+        _ if target.is_class() => code,
+        CimStatus::TypeMismatch => status::INVALID_METHOD_PARAMETERS,
+        CimStatus::InvalidParameter => {
+            let found = place.ask(caller, move |place, context| {
+                objects::instance(place, context, &target).map(drop)
+            });
+            match found.await {
+                Err(status::INVALID_OBJECT_PATH) => status::INVALID_OBJECT_PATH,
+                _ => status::INVALID_METHOD_PARAMETERS,
+            }
         }
         _ => code,
     }

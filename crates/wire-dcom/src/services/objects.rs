@@ -4,7 +4,8 @@ use crate::call_result::Outcome;
 use crate::encoder::Texts;
 use crate::session::{Refused, Session};
 use crate::status;
-use cim::{Class, KeyValue, Keys, ObjectPath, Value};
+use cim::{CimStatus, Class, Instance, KeyValue, Keys, ObjectPath, Value};
+use cim_broker::Context;
 use dce_rpc::Caller;
 use dcom::HResult;
 
@@ -26,13 +27,30 @@ pub(super) async fn get(
                 None => Err(Refused(status::NOT_FOUND)),
             };
         }
-        let broker = &place.service.broker;
-        let mut instance = broker.get_instance(context, place.namespace(), &path, None)?;
+        let mut instance = instance(&place, context, &path)?;
         place.encoder.complete(&mut instance);
         Ok(place.encoder.instance_block(&instance, None)?)
     });
     let object = wmi_object::objref(&block.await?);
     Ok(Outcome::Object(object.into()))
+}
+
+/// The instance that a path names. A path that fits several is no path of an object, whatever else
+/// is right about it.
+pub(super) fn instance(
+    place: &Session,
+    context: &Context,
+    path: &ObjectPath,
+) -> Result<Instance, Refused> {
+    let broker = &place.service.broker;
+    let found = broker.get_instance(context, place.namespace(), path, None);
+    found.map_err(|error| {
+        let code = status::of_error(&error);
+        Refused(match error.status {
+            CimStatus::InvalidParameter => status::INVALID_OBJECT_PATH,
+            _ => code,
+        })
+    })
 }
 
 /// What a path means here, and the namespace that it lies in.

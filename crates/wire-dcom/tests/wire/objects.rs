@@ -119,6 +119,8 @@ async fn instances_come_by_any_spelling_of_their_path() {
         ("S_Item.Name=\"none\"", status::NOT_FOUND),
         ("S_None", status::NOT_FOUND),
         ("S_Item.", status::INVALID_OBJECT_PATH),
+        // Several objects fit.
+        ("S_Item=@", status::INVALID_OBJECT_PATH),
         ("root\\none:S_Item", status::INVALID_NAMESPACE),
     ] {
         let reply = get(&shop, services, path).await;
