@@ -89,14 +89,24 @@ fn run_python_tests(environment: Vec<(&'static str, OsString)>) -> Outcome {
     if !has_tests {
         return Ok(());
     }
-    let program = program()?;
-    process::shown(
-        std::process::Command::new(setup::python_interpreter()?)
-            .args(["-m", "pytest", "-p", "no:cacheprovider"])
-            .arg(&folder)
-            .envs(environment)
-            .env("ROOTVIRT_TEST_PROGRAM", program)
-            .env("PYTHONDONTWRITEBYTECODE", "1"),
-    )?;
-    Ok(())
+    Ok(process::shown(pytest()?.arg(&folder).envs(environment))?)
+}
+
+/// One file of the Python tests, with what it prints.
+pub fn run_python_file(file: &str, variables: &[(&str, &str)]) -> Outcome {
+    setup::ensure(&[Need::Python])?;
+    let file = workspace::root().join("tests/python").join(file);
+    let variables = variables.iter().copied();
+    Ok(process::shown(
+        pytest()?.arg("-s").arg(file).envs(variables),
+    )?)
+}
+
+fn pytest() -> Result<std::process::Command, crate::Failure> {
+    let mut pytest = std::process::Command::new(setup::python_interpreter()?);
+    pytest
+        .args(["-m", "pytest", "-p", "no:cacheprovider"])
+        .env("ROOTVIRT_TEST_PROGRAM", program()?)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    Ok(pytest)
 }
