@@ -44,10 +44,24 @@ pub(crate) async fn run(
     plan: &MergePlan,
     watch: &dyn Watch,
 ) -> Result<(), Error> {
+    let pulled = MergePlan {
+        kind: MergeKind::PullUp,
+        ..plan.clone()
+    };
+    // The guest has ended just after QEMU had pulled up what would now go down.
+    let plan = match plan.kind {
+        MergeKind::ActiveDown if is_done(work, &pulled).await? => &pulled,
+        _ => plan,
+    };
     if is_done(work, plan).await? {
         // An earlier one broke off when only the rest was left, perhaps because QEMU died.
         work.step(saga, "remove.merge", &Plan::Merge(plan.clone()))
             .await?;
+        // Once it has its new name, it is durable.
+        if is_open(work, plan) && both(&work.record, plan)?.0.path.exists() {
+            let flushed = work.process()?.flush_disks().await;
+            flushed.map_err(Error::qemu(DOING))?;
+        }
         complete(work, plan).await?;
         return record_merged(work, saga, plan).await;
     }

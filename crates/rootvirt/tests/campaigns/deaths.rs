@@ -240,18 +240,7 @@ impl Campaign {
     /// Gives the merges to come something to do.
     fn scribble(&mut self) {
         let number = self.random() % 1_000_000;
-        self.machine
-            .serial()
-            .shell(
-                &format!(
-                    "for disk in /sys/block/sd*; do \
-                     busybox test $(busybox cat $disk/size) = 32768 || continue; \
-                     busybox yes {number} | busybox dd of=/dev/${{disk##*/}} bs=64k \
-                     seek=64 count=48 conv=notrunc iflag=fullblock 2>/dev/null; done; busybox sync"
-                ),
-                PATIENCE,
-            )
-            .unwrap();
+        self.machine.scribble(number, 3);
     }
 
     /// Begins the verb and kills; gives when, and whether the verb was still under way.

@@ -111,6 +111,18 @@ impl Machine {
         self.serial.as_mut().expect("a running guest")
     }
 
+    /// Fills so many MiB of both data disks, away from where the guest counts, with a number.
+    pub fn scribble(&mut self, number: u64, mib: u64) {
+        let blocks = mib * 16;
+        let command = format!(
+            "for disk in /sys/block/sd*; do \
+             busybox test $(busybox cat $disk/size) = 32768 || continue; \
+             busybox yes {number} | busybox dd of=/dev/${{disk##*/}} bs=64k seek=64 count={blocks} \
+             conv=notrunc iflag=fullblock 2>/dev/null; done; busybox sync"
+        );
+        self.serial().shell(&command, PATIENCE).unwrap();
+    }
+
     /// Turns the machine off.
     pub fn stop(&mut self, site: &Site) {
         self.serial = None;
