@@ -174,4 +174,24 @@ mod tests {
             assert!(parse_ppm(bytes).is_err(), "{bytes:?}");
         }
     }
+
+    #[test]
+    fn the_fuzzing_seeds_are_read_without_harm() {
+        let folder = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../fuzz/seeds/screen_picture"
+        );
+        let mut pictures = 0;
+        for seed in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let bytes = std::fs::read(seed.path()).unwrap_or_default();
+            for end in 0..=bytes.len() {
+                let Ok(picture) = parse_ppm(bytes.get(..end).unwrap_or_default()) else {
+                    continue;
+                };
+                assert_eq!(picture.rgb.len(), picture.width * picture.height * 3);
+                pictures += usize::from(end == bytes.len());
+            }
+        }
+        assert!(pictures >= 3, "{pictures}");
+    }
 }

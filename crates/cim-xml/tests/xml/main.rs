@@ -5,3 +5,4 @@ mod bounds;
 mod embedded;
 mod messages;
 mod round_trip;
+mod seeds;

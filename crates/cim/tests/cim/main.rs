@@ -9,5 +9,6 @@ mod datetime;
 mod instance;
 mod mof;
 mod path;
+mod seeds;
 mod value;
 mod wql;

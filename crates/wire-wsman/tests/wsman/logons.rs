@@ -103,6 +103,40 @@ async fn changed_or_repeated_messages_end_the_connection() {
     }
 }
 
+/// Of what is sealed: the signature, its length before it, and the message. The rest is framing.
+#[tokio::test]
+async fn one_changed_byte_anywhere_is_refused() {
+    let shop = shop().await;
+    let headers = format!("Content-Type: {}\r\n", encryption::content_type());
+    let short = "<s:Envelope xmlns:s=\"http://www.w3.org/2003/05/soap-envelope\"><s:Body>\
+        <i:Identify xmlns:i=\"http://schemas.dmtf.org/wbem/wsman/identity/1/wsmanidentity.xsd\"/>\
+        </s:Body></s:Envelope>";
+    let changed = async |change: Option<usize>| {
+        let mut raw = Raw::connect(shop.address).await;
+        let mut security = log_on(&mut raw, "reader", PASSWORD).await.expect("a logon");
+        let mut body = sealed(&mut security, short);
+        let parts = encryption::parse("", &body).expect("our own message");
+        let (length, data) = (parts.data.len(), parts.data.to_vec());
+        let start = body.windows(length).position(|it| it == data).expect("it");
+        if let Some(at) = change {
+            body[start - 20 + at] ^= 1 << (at % 8);
+        }
+        let reply = raw.post("/wsman", &headers, &body).await;
+        (
+            20 + length,
+            reply.status,
+            reply.header("connection") == Some("close"),
+        )
+    };
+    let (length, status, _) = changed(None).await;
+    assert_eq!(status, 200);
+    assert!(length > 150, "{length}");
+    for at in 0..length {
+        let (_, status, is_closed) = changed(Some(at)).await;
+        assert_eq!((status, is_closed), (400, true), "byte {at}");
+    }
+}
+
 #[tokio::test]
 async fn wrong_passwords_and_tokens_are_refused() {
     let shop = shop().await;

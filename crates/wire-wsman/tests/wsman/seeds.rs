@@ -1,4 +1,5 @@
 //! The fuzz targets' seeds, as the service would meet them: none makes a reader panic or run away.
+//! Those that are named good or bad are that; the others a fuzzer found.
 
 use std::path::Path;
 use wire_wsman::encryption;
@@ -22,12 +23,25 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     found
 }
 
+fn is_good(name: &str) -> Option<bool> {
+    match name.split_once('_')?.0 {
+        "good" => Some(true),
+        "bad" => Some(false),
+        _ => None,
+    }
+}
+
 #[test]
 fn requests() {
     for (name, seed) in seeds("soap_request") {
         let read = xml::parse(&seed, xml::Limits::REQUEST).map(request::read);
-        let is_good = matches!(&read, Ok((_, Ok(_))));
-        assert_eq!(is_good, name.starts_with("good"), "{name}: {read:?}");
+        if let Some(expected) = is_good(&name) {
+            assert_eq!(
+                matches!(&read, Ok((_, Ok(_)))),
+                expected,
+                "{name}: {read:?}"
+            );
+        }
     }
 }
 
@@ -36,11 +50,9 @@ fn filters() {
     for (name, seed) in seeds("wsman_filter") {
         let read = xml::parse(&seed, xml::Limits::REQUEST)
             .map(|it| wire_wsman::filter::read_filter(&it.root));
-        assert_eq!(
-            matches!(&read, Ok(Ok(_))),
-            name.starts_with("good"),
-            "{name}: {read:?}"
-        );
+        if let Some(expected) = is_good(&name) {
+            assert_eq!(matches!(&read, Ok(Ok(_))), expected, "{name}: {read:?}");
+        }
     }
 }
 
@@ -48,7 +60,9 @@ fn filters() {
 fn sealed_messages() {
     for (name, seed) in seeds("multipart_encrypted") {
         let read = encryption::parse(&encryption::content_type(), &seed);
-        assert_eq!(read.is_ok(), name.starts_with("good"), "{name}: {read:?}");
+        if let Some(expected) = is_good(&name) {
+            assert_eq!(read.is_ok(), expected, "{name}: {read:?}");
+        }
         if let Ok(sealed) = read {
             let again = encryption::compose(sealed.original_type, sealed.signature, sealed.data);
             assert_eq!(encryption::parse("", &again), Ok(sealed));
