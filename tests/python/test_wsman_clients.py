@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from conftest import PASSWORD, Service, required
 from pypsrp.exceptions import AuthenticationError, WSManFaultError
-from pypsrp.wsman import SelectorSet, WSMan
+from pypsrp.wsman import OptionSet, SelectorSet, WSMan
 
 ENUMERATION = "{http://schemas.xmlsoap.org/ws/2004/09/enumeration}"
 ADDRESSING = "{http://schemas.xmlsoap.org/ws/2004/08/addressing}"
@@ -20,6 +20,7 @@ MANAGEMENT = "{http://schemas.dmtf.org/wbem/wsman/1/wsman.xsd}"
 BINDING = "{http://schemas.dmtf.org/wbem/wsman/1/cimbinding.xsd}"
 NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
 WMI = "http://schemas.microsoft.com/wbem/wsman/1/wmi/root/virtualization/"
+CLASSES = "http://schemas.dmtf.org/wbem/cim-xml/2/cim-schema/2/"
 WQL = "http://schemas.microsoft.com/wbem/wsman/1/WQL"
 ASSOCIATION = "http://schemas.dmtf.org/wbem/wsman/1/cimbinding/associationFilter"
 
@@ -193,6 +194,34 @@ def test_faults_name_their_cause(service, guest):
     assert "nobody" in str(caught.value)
     client.wsman.update_max_payload_size()
     assert client.wsman.max_payload_size > 100_000
+
+
+def test_classes_are_told_as_cim_xml(service):
+    client = Client(service)
+
+    def get(name, **options):
+        names, chosen = SelectorSet(), OptionSet()
+        names.add_option("__cimnamespace", "root/virtualization/v2")
+        names.add_option("ClassName", name)
+        for option, value in options.items():
+            chosen.add_option(option, value)
+        return client.wsman.get(CLASSES + "*", selector_set=names, option_set=chosen).find(
+            ".//CLASS")
+
+    told = get("Msvm_ConcreteJob", IncludeInheritanceHierarchy="true", IncludeQualifiers="true",
+               IncludeInheritedElements="true")
+    assert told.get("NAME") == "Msvm_ConcreteJob"
+    above = told.get("DERIVATION").split(",")
+    assert above[0] == told.get("SUPERCLASS") == "CIM_ConcreteJob"
+    assert above[-1] == "CIM_ManagedElement"
+    key = next(it for it in told if it.get("NAME") == "InstanceID")
+    assert any(it.get("NAME").lower() == "key" for it in key.findall("QUALIFIER"))
+    methods = {it.get("NAME") for it in told.findall("METHOD")}
+    assert {"RequestStateChange", "GetError"} <= methods
+    assert get("Msvm_ConcreteJob").get("DERIVATION") is None
+    with pytest.raises(WSManFaultError) as caught:
+        get("Msvm_Nothing")
+    assert caught.value.code == 2150858752
 
 
 def test_basic_is_not_heard_from_elsewhere_in_the_clear():

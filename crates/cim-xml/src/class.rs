@@ -236,6 +236,16 @@ pub(crate) fn read_qualifier_decl(
 /// Writes `CLASS`. Qualifiers are written as the class holds them; `class_origin` says whether each
 /// member names the class that introduced it.
 pub(crate) fn write_class(writer: &mut Writer, class: &Class, class_origin: bool) {
+    write_class_with(writer, class, class_origin, None);
+}
+
+/// The same with `DERIVATION`, which Microsoft's protocols have beside `SUPERCLASS`.
+pub(crate) fn write_class_with(
+    writer: &mut Writer,
+    class: &Class,
+    class_origin: bool,
+    derivation: Option<&str>,
+) {
     writer.open(
         Element::Class,
         &[
@@ -244,6 +254,7 @@ pub(crate) fn write_class(writer: &mut Writer, class: &Class, class_origin: bool
                 Attribute::SuperClass,
                 class.superclass.as_ref().map(Name::as_str),
             ),
+            (Attribute::Derivation, derivation),
         ],
     );
     write_qualifiers(writer, &class.qualifiers);

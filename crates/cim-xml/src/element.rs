@@ -112,6 +112,7 @@ names! {
         ParamType = "PARAMTYPE",
         ClassName = "CLASSNAME",
         SuperClass = "SUPERCLASS",
+        Derivation = "DERIVATION",
         ClassOrigin = "CLASSORIGIN",
         Propagated = "PROPAGATED",
         EmbeddedObject = "EmbeddedObject",

@@ -5,13 +5,13 @@
 //! over), `CLASSORIGIN` and `PROPAGATED`. On output: one line, `NAME` and `TYPE` only, as Hyper-V's
 //! own texts are. Types are as the text states them; the broker converts to what the class declares.
 
-use crate::class::read_class;
+use crate::class::{self, read_class};
 use crate::element::Element;
 use crate::instance::{self, SystemProperties, read_instance, read_instance_holder};
 use crate::reader::{Reader, misplaced};
 use crate::writer::Writer;
 use crate::{Limits, XmlError};
-use cim::{Instance, Value};
+use cim::{Class, Instance, Name, Value};
 
 /// Reads an instance from its text.
 ///
@@ -38,6 +38,19 @@ pub fn parse(text: &str) -> Result<Value, XmlError> {
 pub fn write_instance(instance: &Instance) -> String {
     let mut writer = Writer::default();
     instance::write_instance(&mut writer, instance, false);
+    writer.finish()
+}
+
+/// The text of a class. `derivation` is its superclasses, nearest first, if they are to be in it;
+/// `class_origin` says whether each member names the class that introduced it.
+pub fn write_class(class: &Class, derivation: Option<&[Name]>, class_origin: bool) -> String {
+    let names = |classes: &[Name]| {
+        let names: Vec<&str> = classes.iter().map(Name::as_str).collect();
+        names.join(",")
+    };
+    let derivation = derivation.map(names);
+    let mut writer = Writer::default();
+    class::write_class_with(&mut writer, class, class_origin, derivation.as_deref());
     writer.finish()
 }
 

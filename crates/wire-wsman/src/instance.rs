@@ -11,6 +11,8 @@ use crate::soap::fault::Fault;
 use crate::soap::uri;
 use crate::soap::writer::Writer;
 use crate::soap::xml::Element;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use cim::mof::Repository;
 use cim::{CimType, Instance, Name, Property, Type, Value};
 use std::collections::HashMap;
@@ -64,6 +66,14 @@ fn write_member(w: &mut Writer, property: &Property, family: &Family, depth: usi
     match &property.value {
         Value::Null => {
             w.empty(&name, &[("xsi:nil", "true")]);
+        }
+        // DSP0230: bytes are one element, in base64.
+        Value::Array(items) if property.ty.kind == CimType::Uint8 && !items.is_empty() => {
+            let bytes = items.iter().filter_map(|item| match item {
+                Value::Uint8(byte) => Some(*byte),
+                _ => None,
+            });
+            w.leaf(&name, &BASE64_STANDARD.encode(bytes.collect::<Vec<_>>()));
         }
         Value::Array(items) => {
             for item in items {

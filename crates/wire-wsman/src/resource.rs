@@ -273,7 +273,9 @@ pub fn unquoted(path: &ObjectPath) -> Option<ObjectPath> {
     })
 }
 
-fn split_namespace(selectors: &[Selector]) -> Result<(Option<Namespace>, Vec<Selector>), Fault> {
+pub(crate) fn split_namespace(
+    selectors: &[Selector],
+) -> Result<(Option<Namespace>, Vec<Selector>), Fault> {
     let mut found = None;
     let mut rest = Vec::new();
     for selector in selectors {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! transfer       Get, Put, Create, Delete
+//! classes        Get of a class
 //! enumeration    Enumerate, Pull, Release;  filter: what is enumerated
 //! invoke         methods
 //! eventing       Subscribe, Renew, GetStatus, Unsubscribe, pulls of events
@@ -12,6 +13,7 @@
 //! Reads run on threads that may block, since a long answer takes a while to put together; method
 //! calls wait for the provider instead.
 
+mod classes;
 mod delivery;
 mod enumeration;
 pub(crate) mod enumerations;
@@ -41,11 +43,13 @@ const LARGEST_ENVELOPE: usize = 16 << 20;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Options that are known.
-const OPTIONS: [&str; 6] = [
+const OPTIONS: [&str; 8] = [
     "ExcludeNilProperties",
     "ShowExtensions",
     "IncludeQualifiers",
     "IncludeClassOrigin",
+    "IncludeInheritanceHierarchy",
+    "msftwinrm:UsePreciseArrays",
     "includeInheritedElements",
     "includeQualifiers",
 ];
@@ -109,6 +113,11 @@ impl Operations {
         }
         let largest = request.max_envelope.unwrap_or(DEFAULT_ENVELOPE);
         let largest = largest.min(LARGEST_ENVELOPE);
+        // What cannot be given in parts is given whole to a client that sets no limit: screenshots.
+        let most = match request.max_envelope {
+            Some(_) => largest,
+            None => LARGEST_ENVELOPE,
+        };
         let timeout = request.timeout.unwrap_or(DEFAULT_TIMEOUT);
         let action = format!("{}Response", request.action);
         let call = Call {
@@ -129,9 +138,9 @@ impl Operations {
         if reply.action.is_empty() {
             reply.action = action;
         }
-        if reply.body.len() + reply.headers.len() > largest.saturating_sub(overhead(origin)) {
+        if reply.body.len() + reply.headers.len() > most.saturating_sub(overhead(origin)) {
             let reason = format!(
-                "The answer has {} bytes, more than MaxEnvelopeSize ({largest}) leaves room for.",
+                "The answer has {} bytes, more than MaxEnvelopeSize ({most}) leaves room for.",
                 reply.body.len()
             );
             return Err(Fault::encoding_limit("MaxEnvelopeSize", reason));
@@ -145,6 +154,7 @@ impl Call {
         let action = self.request.action.as_str();
         let (namespace, name) = action.rsplit_once('/').unwrap_or(("", action));
         let read: fn(&Call) -> Result<Reply, Fault> = match (namespace, name) {
+            (uri::TRANSFER, "Get") if classes::is_meant(&self) => classes::get,
             (uri::TRANSFER, "Get") => transfer::get,
             (uri::TRANSFER, "Put") => transfer::put,
             (uri::TRANSFER, "Create") => transfer::create,

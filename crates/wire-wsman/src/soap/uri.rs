@@ -40,6 +40,8 @@ pub const WMI: &str = "http://schemas.microsoft.com/wbem/wsman/1/wmi/";
 pub const CONFIG: &str = "http://schemas.microsoft.com/wbem/wsman/1/config";
 /// What resource addresses of DMTF's classes begin with.
 pub const CIM_SCHEMA: &str = "http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/";
+/// Where definitions of classes are, as CIM-XML.
+pub const CIM_XML_SCHEMA: &str = "http://schemas.dmtf.org/wbem/cim-xml/2/cim-schema/2/";
 /// All classes of a namespace.
 pub const ALL_CLASSES: &str = "http://schemas.dmtf.org/wbem/wscim/1/*";
 /// What fault details of WS-Management begin with.
