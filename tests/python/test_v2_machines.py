@@ -119,7 +119,7 @@ def test_machines_are_found_as_clients_ask(client):
     assert found["VirtualSystemIdentifier"] == id
     found = client.query(f"SELECT * FROM CIM_ResourceAllocationSettingData WHERE InstanceID LIKE "
                          f"'Microsoft:{id}%'")
-    assert {"Msvm_SerialPortSettingData", "Msvm_MemorySettingData"} <= \
+    assert {"Msvm_ResourceAllocationSettingData", "Msvm_MemorySettingData"} <= \
         {each.classname for each in found}
     default = client.one(
         "SELECT * FROM Msvm_ResourceAllocationSettingData WHERE ResourceSubType = "
@@ -128,6 +128,25 @@ def test_machines_are_found_as_clients_ask(client):
     most = client.one("SELECT * FROM Msvm_ProcessorSettingData WHERE InstanceID LIKE "
                       "'Microsoft:Definition%Maximum'")
     assert most["VirtualQuantity"] >= 1
+    client.destroy(system)
+
+
+def test_capabilities_are_told(client):
+    able = lambda of: client.connection.Associators(
+        of, AssocClass="Msvm_ElementCapabilities")
+    service, = able(client.service.path)
+    assert service.classname == "Msvm_VirtualSystemManagementCapabilities"
+    assert {2, 5, 6, 7, 10} <= set(service["SynchronousMethodsSupported"])
+    assert service["AsynchronousMethodsSupported"] == [3, 9]
+    system = client.define()
+    machine, = able(system.path)
+    assert machine.classname == "Msvm_VirtualSystemCapabilities"
+    assert set(machine["RequestedStatesSupported"]) == {2, 3, 4, 6, 9, 10, 11}
+    again = client.connection.GetInstance(machine.path)
+    assert again["InstanceID"] == machine["InstanceID"]
+    back = client.connection.AssociatorNames(
+        machine.path, AssocClass="Msvm_ElementCapabilities", ResultClass="Msvm_ComputerSystem")
+    assert system["Name"] in [path["Name"] for path in back]
     client.destroy(system)
 
 

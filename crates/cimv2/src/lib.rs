@@ -1,5 +1,6 @@
 //! `root\cimv2`: the few classes on the host itself that clients of Hyper-V ask for before they turn
-//! to the machines: operating system, computer, product, processors, disks.
+//! to the machines: operating system, computer, product, processors, disks; and the counters of
+//! virtual processors.
 //!
 //! What is told is what this computer is, read when it is asked for. One thing is not:
 //! `Version` and `BuildNumber` of `Win32_OperatingSystem`. Clients take from them which management
@@ -13,7 +14,10 @@
 #![forbid(unsafe_code)]
 
 mod computer;
+mod counters;
 mod provider;
+
+pub use counters::{VirtualProcessor, VirtualProcessors};
 
 use cim::mof::Repository;
 use cim::{CimError, CimStatus, Namespace};
@@ -27,18 +31,29 @@ pub const NAMESPACE: &str = "root\\cimv2";
 /// namespace (Windows Server 2012).
 pub const WINDOWS_VERSION: &str = "6.2.9200";
 
-const MOF: &str = include_str!("../mof/cimv2.mof");
+const MOF: [(&str, &str); 2] = [
+    ("cimv2.mof", include_str!("../mof/cimv2.mof")),
+    ("counters.mof", include_str!("../mof/counters.mof")),
+];
 
 /// Puts the namespace into `broker`. `host_name` is `__SERVER` and the name of the computer; it must
-/// be the broker's.
-pub fn register(broker: &mut Broker, host_name: &str) -> Result<(), CimError> {
-    let repository = Repository::compile(&[("cimv2.mof", MOF)]).map_err(|error| {
+/// be the broker's. `virtual_processors` tells of the machines, which this crate does not know.
+pub fn register(
+    broker: &mut Broker,
+    host_name: &str,
+    virtual_processors: VirtualProcessors,
+) -> Result<(), CimError> {
+    let repository = Repository::compile(&MOF).map_err(|error| {
         CimError::new(
             CimStatus::Failed,
             format!("The classes of {NAMESPACE} cannot be read: {error}. Please report this as a defect."),
         )
     })?;
-    let host = Arc::new(provider::Host::new(&repository, host_name));
+    let host = Arc::new(provider::Host::new(
+        &repository,
+        host_name,
+        virtual_processors,
+    ));
     let namespace = Namespace::new(NAMESPACE);
     broker.add_namespace(namespace.clone(), repository);
     broker.add_provider(&namespace, host.clone());

@@ -2,6 +2,7 @@
 
 use crate::WINDOWS_VERSION;
 use crate::computer::{self, Distribution, Memory, Mount, Socket};
+use crate::counters::{self, VirtualProcessors};
 use async_trait::async_trait;
 use cim::instance::InstanceBuilder;
 use cim::mof::Repository;
@@ -24,11 +25,17 @@ pub(crate) struct Host {
     name: String,
     namespace: Namespace,
     classes: HashMap<Name, Arc<Class>>,
+    virtual_processors: VirtualProcessors,
 }
 
 impl Host {
-    pub(crate) fn new(repository: &Repository, name: &str) -> Host {
+    pub(crate) fn new(
+        repository: &Repository,
+        name: &str,
+        virtual_processors: VirtualProcessors,
+    ) -> Host {
         Host {
+            virtual_processors,
             name: name.to_owned(),
             namespace: Namespace::new(crate::NAMESPACE),
             classes: repository
@@ -38,7 +45,7 @@ impl Host {
         }
     }
 
-    fn instances(&self, class: &Name) -> Result<Vec<Instance>, CimError> {
+    fn instances(&self, class: &Name, filter: &[Equality]) -> Result<Vec<Instance>, CimError> {
         if class.is(OPERATING_SYSTEM) {
             Ok(vec![self.operating_system()?])
         } else if class.is(COMPUTER_SYSTEM) {
@@ -56,6 +63,12 @@ impl Host {
             computer::mounts()
                 .iter()
                 .map(|mount| self.disk(mount))
+                .collect()
+        } else if class.is(counters::CLASS) {
+            let machine = counters::machine_asked_for(filter);
+            (self.virtual_processors)(machine)
+                .iter()
+                .map(|counted| self.named(counters::CLASS, |new| counters::fill(counted, new)))
                 .collect()
         } else {
             Ok(Vec::new())
@@ -149,6 +162,11 @@ impl Host {
                 .set("Model", computer::firmware("product_name"))
                 .set("NumberOfProcessors", u32::try_from(sockets.len()).ok())
                 .set("NumberOfLogicalProcessors", threads)
+                .set("AutomaticManagedPagefile", false)
+                .set("CurrentTimeZone", 0_i16)
+                .set("PauseAfterReset", -1_i64)
+                .set("ResetCount", -1_i16)
+                .set("ResetLimit", -1_i16)
                 .set("SystemType", "x64-based PC")
                 .set("TotalPhysicalMemory", memory)
         })
@@ -273,7 +291,7 @@ impl Host {
     }
 
     fn paths(&self, class: &str) -> Result<Vec<ObjectPath>, CimError> {
-        let instances = self.instances(&Name::new(class))?;
+        let instances = self.instances(&Name::new(class), &[])?;
         Ok(instances
             .into_iter()
             .filter_map(|instance| instance.path)
@@ -290,6 +308,7 @@ impl Provider for Host {
             PRODUCT,
             PROCESSOR,
             LOGICAL_DISK,
+            counters::CLASS,
         ]
         .into_iter()
         .map(Name::new)
@@ -300,9 +319,9 @@ impl Provider for Host {
         &self,
         _: &Context,
         class: &Name,
-        _: &[Equality],
+        filter: &[Equality],
     ) -> Result<Vec<Instance>, CimError> {
-        self.instances(class)
+        self.instances(class, filter)
     }
 
     fn required_role(&self, _: &Name, _: &Name) -> Role {

@@ -5,7 +5,16 @@ use cim_broker::{Broker, Context, QueryResult, Role};
 
 fn broker() -> Broker {
     let mut broker = Broker::new("HOST1");
-    cimv2::register(&mut broker, "HOST1").expect("the namespace");
+    let processors = |machine: Option<&str>| {
+        let machine = machine.unwrap_or("web01").to_owned();
+        vec![cimv2::VirtualProcessor {
+            machine,
+            number: 0,
+            total: 70,
+            guest: Some(50),
+        }]
+    };
+    cimv2::register(&mut broker, "HOST1", std::sync::Arc::new(processors)).expect("the namespace");
     broker.check().expect("rows and classes fit");
     broker
 }
@@ -102,6 +111,22 @@ fn disks_have_a_size_and_space() {
         let number = |name: &str| disk.value(name).as_u64().expect(name);
         assert!(number("FreeSpace") <= number("Size"), "{disk:?}");
     }
+}
+
+/// How libvirt's driver asks.
+#[test]
+fn virtual_processors_are_counted() {
+    let class = "Win32_PerfRawData_HvStats_HyperVHypervisorVirtualProcessor";
+    let counted = one(&format!(
+        "SELECT * FROM {class} WHERE Name = 'web02:Hv VP 0'"
+    ));
+    assert_eq!(counted.str("Name"), Some("web02:Hv VP 0"));
+    let number = |name: &str| counted.value(name).as_u64();
+    assert_eq!(number("PercentTotalRunTime"), Some(70));
+    assert_eq!(number("PercentGuestRunTime"), Some(50));
+    assert_eq!(number("PercentHypervisorRunTime"), Some(20));
+    let none = format!("SELECT * FROM {class} WHERE Name = 'web02:Hv VP 1'");
+    assert!(ask(&broker(), Role::Viewer, &none).is_empty());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What all owners share: the catalog, the published copies, QEMU, and which file belongs to whom.
 
 use crate::catalog::Catalog;
+use crate::console::Screens;
 use crate::directory::Directory;
 use crate::error::Error;
 use crate::feed::Feed;
@@ -41,6 +42,7 @@ pub(crate) struct Host {
     pub keeper: Arc<Keeper>,
     pub reports: Reports,
     pub guests: Arc<GuestReports>,
+    pub screens: Screens,
     pub verify_before_apply: Depth,
     /// Held for reading while a memory image is replaced, which no job shows, and for writing by
     /// whoever compares files with rows.

@@ -31,6 +31,7 @@ use crate::settings::{change, defaults, limits};
 use qemu::memory_backing::healing::Health as MemoryHealth;
 use qemu::memory_backing::{Policy, PoolLimit};
 use qemu::memory_image::Compression;
+use qemu::processor_time::ProcessorTime;
 use qemu::spec::Accelerator;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -174,6 +175,7 @@ impl Machines {
             agent_channel: config.agent_channel,
             agent_patience: config.agent_patience,
             guests: Default::default(),
+            screens: Default::default(),
             memory_headroom_mib: config.memory_headroom_mib,
             restore_on_demand: config.restore_on_demand,
             memory_compression: config.memory_compression,
@@ -268,6 +270,14 @@ impl Machines {
     pub fn memory_health(&self, id: MachineId) -> Option<MemoryHealth> {
         self.machine(id)?.process.as_ref()?;
         self.host.healers.health(id)
+    }
+
+    /// How long each processor of a machine that has a process has run, as the kernel tells now.
+    pub fn processor_times(&self, id: MachineId) -> Vec<ProcessorTime> {
+        let process = self.machine(id).and_then(|machine| machine.process.clone());
+        process.map_or_else(Vec::new, |process| {
+            qemu::processor_time::of_process(process.pid)
+        })
     }
 
     /// All jobs: running, and finished less than some minutes ago.

@@ -8,8 +8,9 @@ use crate::host::Host;
 use crate::resource_types::{Bound, ResourceClass, ResourceType};
 use crate::subject::{
     self, BIOS, CAPABILITIES, COMPUTER_SYSTEM, Configuration, DEVICE_CLASSES, GLOBAL_SETTINGS, JOB,
-    Logical, PROCESSOR_POOL, Part, RESOURCE_POOL, SERVICE, SERVICE_SETTINGS, SETTINGS,
-    SNAPSHOT_SERVICE, SYSTEM_SNAPSHOT_SERVICE, Subject,
+    Logical, MANAGEMENT_CAPABILITIES, PROCESSOR_POOL, Part, RESOURCE_POOL, SERVICE,
+    SERVICE_SETTINGS, SETTINGS, SNAPSHOT_SERVICE, SYSTEM_CAPABILITIES, SYSTEM_SNAPSHOT_SERVICE,
+    Subject, VIDEO_HEAD,
 };
 use crate::version::Version;
 use cim::{CimType, Name, ObjectPath, Property, Type};
@@ -346,18 +347,30 @@ fn job_rows() -> Vec<Row> {
 
 fn pool_rows(version: Version) -> Vec<Row> {
     let pools = || vec![RESOURCE_POOL, PROCESSOR_POOL];
+    let (mut able, mut capabilities) = (pools(), vec![CAPABILITIES]);
+    if version == Version::V2 {
+        able.extend([COMPUTER_SYSTEM, SERVICE]);
+        capabilities.extend([SYSTEM_CAPABILITIES, MANAGEMENT_CAPABILITIES]);
+    }
     vec![
         Row {
             class: "Msvm_ElementCapabilities",
             roles: ("ManagedElement", "Capabilities"),
-            first: pools(),
-            second: vec![CAPABILITIES],
-            forward: |_, from| match from {
-                Subject::Pool(row, pool) => vec![Subject::Capabilities(row, pool)],
+            first: able,
+            second: capabilities,
+            forward: |host, from| match (host.version, from) {
+                (_, Subject::Pool(row, pool)) => vec![Subject::Capabilities(row, pool)],
+                (Version::V2, Subject::Machine(_)) => vec![Subject::SystemCapabilities],
+                (Version::V2, Subject::Service) => vec![Subject::ManagementCapabilities],
                 _ => Vec::new(),
             },
-            backward: |_, from| match from {
+            backward: |host, from| match from {
                 Subject::Capabilities(row, pool) => vec![Subject::Pool(row, pool)],
+                Subject::SystemCapabilities => {
+                    let machines = host.all_machines().into_iter();
+                    machines.map(Subject::Machine).collect()
+                }
+                Subject::ManagementCapabilities => vec![Subject::Service],
                 _ => Vec::new(),
             },
             facts: None,
@@ -465,6 +478,29 @@ fn device_rows() -> Vec<Row> {
             facts: None,
         },
         Row {
+            class: "Msvm_VideoHeadOnController",
+            roles: ("Antecedent", "Dependent"),
+            first: vec!["Msvm_S3DisplayController"],
+            second: vec![VIDEO_HEAD],
+            forward: |_, from| match from {
+                Subject::Device(machine, Logical::Device(display)) => {
+                    let heads = subject::logical_devices(machine).into_iter();
+                    heads
+                        .filter(|head| *head == Logical::VideoHead(*display))
+                        .map(|head| Subject::Device(machine.clone(), head))
+                        .collect()
+                }
+                _ => Vec::new(),
+            },
+            backward: |_, from| match from {
+                Subject::Device(machine, Logical::VideoHead(display)) => {
+                    vec![Subject::Device(machine.clone(), Logical::Device(*display))]
+                }
+                _ => Vec::new(),
+            },
+            facts: None,
+        },
+        Row {
             class: "Msvm_SerialPortOnSerialController",
             roles: ("Antecedent", "Dependent"),
             first: vec!["Msvm_SerialController"],
@@ -550,7 +586,9 @@ fn part_of(machine: &Arc<Machine>, logical: Logical) -> Option<(Configuration, P
         Logical::Memory => Part::Memory,
         Logical::Processor(_) => Part::Processor,
         Logical::Device(index) => Part::Device(index),
-        Logical::Shutdown | Logical::Heartbeat | Logical::KeyValues => return None,
+        Logical::Shutdown | Logical::Heartbeat | Logical::KeyValues | Logical::VideoHead(_) => {
+            return None;
+        }
     };
     Some((Configuration::Active(machine.clone()), part))
 }

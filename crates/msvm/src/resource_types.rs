@@ -17,7 +17,6 @@ pub(crate) enum ResourceClass {
     EthernetPort,
     /// V2 only, as all that follow.
     Storage,
-    SerialPort,
     SyntheticDisplay,
     EthernetConnection,
 }
@@ -39,7 +38,6 @@ impl ResourceClass {
                 ResourceClass::Processor,
                 ResourceClass::Generic,
                 ResourceClass::Storage,
-                ResourceClass::SerialPort,
                 ResourceClass::SyntheticDisplay,
                 ResourceClass::EthernetPort,
                 ResourceClass::EthernetConnection,
@@ -54,7 +52,6 @@ impl ResourceClass {
             ResourceClass::Processor => "Msvm_ProcessorSettingData",
             ResourceClass::EthernetPort => "Msvm_SyntheticEthernetPortSettingData",
             ResourceClass::Storage => "Msvm_StorageAllocationSettingData",
-            ResourceClass::SerialPort => "Msvm_SerialPortSettingData",
             ResourceClass::SyntheticDisplay => "Msvm_SyntheticDisplayControllerSettingData",
             ResourceClass::EthernetConnection => "Msvm_EthernetPortAllocationSettingData",
         }
@@ -77,7 +74,6 @@ impl ResourceClass {
             (Version::V2, Resource::Device(DeviceKind::HardDiskImage | DeviceKind::IsoImage)) => {
                 ResourceClass::Storage
             }
-            (Version::V2, Resource::Device(DeviceKind::SerialPort)) => ResourceClass::SerialPort,
             (Version::V2, Resource::Device(DeviceKind::SyntheticDisplay)) => {
                 ResourceClass::SyntheticDisplay
             }

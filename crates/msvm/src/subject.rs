@@ -36,7 +36,12 @@ pub(crate) const JOB: &str = "Msvm_ConcreteJob";
 pub(crate) const RESOURCE_POOL: &str = "Msvm_ResourcePool";
 pub(crate) const PROCESSOR_POOL: &str = "Msvm_ProcessorPool";
 pub(crate) const CAPABILITIES: &str = "Msvm_AllocationCapabilities";
+/// V2: what can be done with a machine.
+pub(crate) const SYSTEM_CAPABILITIES: &str = "Msvm_VirtualSystemCapabilities";
+/// V2: what the management service can do.
+pub(crate) const MANAGEMENT_CAPABILITIES: &str = "Msvm_VirtualSystemManagementCapabilities";
 pub(crate) const BIOS: &str = "Msvm_BIOSElement";
+pub(crate) const VIDEO_HEAD: &str = "Msvm_VideoHead";
 /// V2's service for snapshots.
 pub(crate) const SYSTEM_SNAPSHOT_SERVICE: &str = "Msvm_VirtualSystemSnapshotService";
 pub(crate) const SYSTEM_SNAPSHOT_SERVICE_NAME: &str = "vssnapsvc";
@@ -178,6 +183,8 @@ pub(crate) enum Logical {
     Shutdown,
     Heartbeat,
     KeyValues,
+    /// The screen of the display at this place in the active configuration.
+    VideoHead(usize),
     /// By its place in the active configuration.
     Device(usize),
 }
@@ -198,6 +205,10 @@ pub(crate) enum Subject {
     Job(Arc<Job>),
     Pool(&'static ResourceType, &'static Pool),
     Capabilities(&'static ResourceType, &'static Pool),
+    /// V2: the same for every machine.
+    SystemCapabilities,
+    /// V2.
+    ManagementCapabilities,
     Device(Arc<Machine>, Logical),
     Bios(Arc<Machine>),
     SnapshotStatistics(Arc<Snapshot>),
@@ -236,7 +247,7 @@ pub(crate) const fn device_class(kind: DeviceKind) -> &'static str {
 }
 
 /// Every class of logical devices.
-pub(crate) const DEVICE_CLASSES: [&str; 20] = [
+pub(crate) const DEVICE_CLASSES: [&str; 21] = [
     "Msvm_Memory",
     "Msvm_Processor",
     "Msvm_ShutdownComponent",
@@ -256,6 +267,7 @@ pub(crate) const DEVICE_CLASSES: [&str; 20] = [
     "Msvm_LogicalDisk",
     "Msvm_SyntheticMouse",
     "Msvm_SyntheticDisplayController",
+    "Msvm_VideoHead",
     "Msvm_SyntheticEthernetPort",
 ];
 
@@ -275,6 +287,10 @@ pub(crate) fn logical_devices(machine: &Arc<Machine>) -> Vec<Logical> {
         found.extend([Logical::Shutdown, Logical::Heartbeat, Logical::KeyValues]);
     }
     found.extend((0..machine.settings.devices.len()).map(Logical::Device));
+    // The guest has one display, the emulated one.
+    let mut devices = machine.settings.devices.iter();
+    let display = devices.position(|device| device.kind == DeviceKind::S3Display);
+    found.extend(display.map(Logical::VideoHead));
     found
 }
 
@@ -285,6 +301,7 @@ pub(crate) fn logical_class(machine: &Machine, logical: Logical) -> &'static str
         Logical::Shutdown => "Msvm_ShutdownComponent",
         Logical::Heartbeat => "Msvm_HeartbeatComponent",
         Logical::KeyValues => "Msvm_KvpExchangeComponent",
+        Logical::VideoHead(_) => VIDEO_HEAD,
         Logical::Device(index) => machine
             .settings
             .devices
@@ -294,18 +311,18 @@ pub(crate) fn logical_class(machine: &Machine, logical: Logical) -> &'static str
 }
 
 pub(crate) fn logical_id(machine: &Machine, logical: Logical) -> String {
+    let device = |index: usize| {
+        let device = machine.settings.devices.get(index);
+        device.map(|device| device.id.0.clone()).unwrap_or_default()
+    };
     let own = match logical {
         Logical::Memory => MEMORY.to_owned(),
         Logical::Processor(number) => format!("{PROCESSORS}\\{number}"),
         Logical::Shutdown => SHUTDOWN.to_owned(),
         Logical::Heartbeat => HEARTBEAT.to_owned(),
         Logical::KeyValues => KEY_VALUES.to_owned(),
-        Logical::Device(index) => machine
-            .settings
-            .devices
-            .get(index)
-            .map(|device| device.id.0.clone())
-            .unwrap_or_default(),
+        Logical::VideoHead(index) => format!("{}\\0", device(index)),
+        Logical::Device(index) => device(index),
     };
     format!("Microsoft:{}\\{own}", machine.id)
 }
@@ -319,6 +336,9 @@ pub(crate) fn template_id(pool: &Pool, bound: Bound) -> String {
 pub(crate) fn capabilities_id(pool: &Pool) -> String {
     format!("Microsoft:{}\\Capabilities", pool.guid)
 }
+
+pub(crate) const SYSTEM_CAPABILITIES_ID: &str = "Microsoft:Virtual System\\Capabilities";
+pub(crate) const MANAGEMENT_CAPABILITIES_ID: &str = "Microsoft:vmms\\Capabilities";
 
 /// `InstanceID` of global settings.
 pub(crate) fn global_id(machine: MachineId) -> String {
@@ -344,6 +364,8 @@ impl Subject {
             Subject::Job(_) => JOB,
             Subject::Pool(row, _) => pool_class(row),
             Subject::Capabilities(..) => CAPABILITIES,
+            Subject::SystemCapabilities => SYSTEM_CAPABILITIES,
+            Subject::ManagementCapabilities => MANAGEMENT_CAPABILITIES,
             Subject::Device(machine, logical) => logical_class(machine, *logical),
             Subject::Bios(_) => BIOS,
             Subject::SnapshotStatistics(_) => SNAPSHOT_STATISTICS,
@@ -400,6 +422,10 @@ impl Subject {
             }
             Subject::Pool(_, pool) => by_instance_id(class, pool.id.to_owned()),
             Subject::Capabilities(_, pool) => by_instance_id(class, capabilities_id(pool)),
+            Subject::SystemCapabilities => by_instance_id(class, SYSTEM_CAPABILITIES_ID.to_owned()),
+            Subject::ManagementCapabilities => {
+                by_instance_id(class, MANAGEMENT_CAPABILITIES_ID.to_owned())
+            }
             Subject::Device(machine, logical) => ObjectPath::of_instance(
                 class,
                 [
@@ -607,6 +633,16 @@ impl Host {
             return ResourceType::pooled(self.version)
                 .find(|(row, pool)| class.is(pool_class(row)) && pool.id.eq_ignore_ascii_case(&id))
                 .map(|(row, pool)| Subject::Pool(row, pool));
+        }
+        if class.is(SYSTEM_CAPABILITIES) {
+            return id
+                .eq_ignore_ascii_case(SYSTEM_CAPABILITIES_ID)
+                .then_some(Subject::SystemCapabilities);
+        }
+        if class.is(MANAGEMENT_CAPABILITIES) {
+            return id
+                .eq_ignore_ascii_case(MANAGEMENT_CAPABILITIES_ID)
+                .then_some(Subject::ManagementCapabilities);
         }
         if class.is(CAPABILITIES) {
             return ResourceType::pooled(self.version)

@@ -28,6 +28,7 @@ pub mod merge;
 mod nbd;
 pub mod postcopy;
 pub mod process;
+pub mod processor_time;
 pub mod qmp;
 #[allow(unsafe_code)]
 mod raw;

@@ -37,7 +37,6 @@ pub(super) fn resource_type(
         Some(ResourceClass::Processor) => Some(Resource::Processor),
         Some(ResourceClass::EthernetPort) => Some(Resource::Device(DeviceKind::EthernetPort)),
         Some(ResourceClass::EthernetConnection) => Some(Resource::EthernetConnection),
-        Some(ResourceClass::SerialPort) => Some(Resource::Device(DeviceKind::SerialPort)),
         Some(ResourceClass::SyntheticDisplay) => {
             Some(Resource::Device(DeviceKind::SyntheticDisplay))
         }

@@ -4,7 +4,7 @@
 use super::resource::is_read_only;
 use super::{datetime, texts};
 use crate::host::Host;
-use crate::subject::{COMPUTER_SYSTEM, Logical, logical_class, logical_id};
+use crate::subject::{COMPUTER_SYSTEM, Logical, VIDEO_HEAD, logical_class, logical_id};
 use cim::instance::InstanceBuilder;
 use cim::{CimError, Instance, Value};
 use machines::model::{Device, Machine};
@@ -55,7 +55,7 @@ const DISPLAY: [(&str, Fixed); 7] = [
     ("CapabilityDescriptions", Texts(&["Graphics Accelerator"])),
 ];
 
-static KINDS: [Kind; 20] = [
+static KINDS: [Kind; 21] = [
     Kind {
         class: "Msvm_Memory",
         caption: "Memory",
@@ -167,6 +167,13 @@ static KINDS: [Kind; 20] = [
         description: "Microsoft Synthetic Display Controller",
         enabled: 2,
         fixed: &DISPLAY,
+    },
+    Kind {
+        class: VIDEO_HEAD,
+        caption: "Video Head",
+        description: "Microsoft Virtual Video Head",
+        enabled: 2,
+        fixed: &[AVAILABILITY],
     },
     Kind {
         class: "Msvm_DisketteDrive",
@@ -355,6 +362,7 @@ impl Host {
             match logical {
                 Logical::Memory => memory(machine, new),
                 Logical::Processor(_) | Logical::Shutdown => new,
+                Logical::VideoHead(_) => self.with_resolution(machine, new),
                 Logical::Heartbeat => self.with_contact(machine.id, new),
                 Logical::KeyValues => self
                     .with_contact(machine.id, new)
@@ -366,6 +374,23 @@ impl Host {
                 },
             }
         })
+    }
+}
+
+/// The screen of a display that nobody has looked at yet: VGA's graphics mode, as the drivers of
+/// clients suppose, too.
+const VGA: (usize, usize) = (640, 480);
+
+impl Host {
+    fn with_resolution<'a>(
+        &self,
+        machine: &Machine,
+        new: InstanceBuilder<'a>,
+    ) -> InstanceBuilder<'a> {
+        let (width, height) = self.machines.screen_size(machine.id).unwrap_or(VGA);
+        let pixels = |side: usize| u32::try_from(side).ok();
+        new.set("CurrentHorizontalResolution", pixels(width))
+            .set("CurrentVerticalResolution", pixels(height))
     }
 }
 

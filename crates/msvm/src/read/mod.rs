@@ -2,6 +2,7 @@
 //!
 //! Everything is made from published copies of machines and jobs; nothing here waits or does I/O.
 
+mod capabilities;
 mod device;
 pub(crate) mod guest_components;
 mod job;
@@ -29,7 +30,11 @@ pub(crate) use system::{StateView, up_time_millis};
 pub(crate) fn classes(version: Version) -> Vec<&'static str> {
     let mut classes = match version {
         Version::V1 => vec![subject::GLOBAL_SETTINGS],
-        Version::V2 => vec![subject::SYSTEM_SNAPSHOT_SERVICE],
+        Version::V2 => vec![
+            subject::SYSTEM_SNAPSHOT_SERVICE,
+            subject::SYSTEM_CAPABILITIES,
+            subject::MANAGEMENT_CAPABILITIES,
+        ],
     };
     classes.extend([
         subject::COMPUTER_SYSTEM,
@@ -165,6 +170,10 @@ impl Host {
             ResourceType::pooled(self.version)
                 .map(|(row, pool)| Subject::Capabilities(row, pool))
                 .collect()
+        } else if is(subject::SYSTEM_CAPABILITIES) {
+            vec![Subject::SystemCapabilities]
+        } else if is(subject::MANAGEMENT_CAPABILITIES) {
+            vec![Subject::ManagementCapabilities]
         } else if is(subject::BIOS) {
             self.all_machines().into_iter().map(Subject::Bios).collect()
         } else if is(subject::SNAPSHOT_STATISTICS) {
@@ -378,6 +387,8 @@ impl Host {
             Subject::Job(job) => self.job_instance(job),
             Subject::Pool(row, pool) => self.pool_instance(row, pool),
             Subject::Capabilities(row, pool) => self.capabilities_instance(row, pool),
+            Subject::SystemCapabilities => self.system_capabilities(),
+            Subject::ManagementCapabilities => self.management_capabilities(),
             Subject::Device(machine, logical) => self.device_instance(machine, *logical),
             Subject::Bios(machine) => self.bios_instance(machine),
             Subject::SnapshotStatistics(snapshot) => self.snapshot_statistics(snapshot),

@@ -134,7 +134,6 @@ async fn every_object_is_as_declared_and_in_both_namespaces() {
     let mut split: Vec<String> = [
         "Msvm_ResourceAllocationSettingData",
         "Msvm_StorageAllocationSettingData",
-        "Msvm_SerialPortSettingData",
         "Msvm_SyntheticDisplayControllerSettingData",
     ]
     .iter()

@@ -97,7 +97,8 @@ fn object_manager(host_name: &str, machines: &Arc<Machines>) -> Result<Broker, F
     let mut broker = Broker::new(host_name);
     msvm::register(&mut broker, machines.clone(), host_name)
         .map_err(|error| Failure::new(chain(&error)))?;
-    cimv2::register(&mut broker, host_name).map_err(|error| Failure::new(chain(&error)))?;
+    cimv2::register(&mut broker, host_name, virtual_processors(machines))
+        .map_err(|error| Failure::new(chain(&error)))?;
     let product = Product {
         name: "rootvirt".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -109,6 +110,26 @@ fn object_manager(host_name: &str, machines: &Arc<Machines>) -> Result<Broker, F
     }];
     add_interop(&mut broker, &product, &mechanisms).map_err(|error| Failure::new(chain(&error)))?;
     Ok(broker)
+}
+
+/// What `root\cimv2` tells of machines.
+fn virtual_processors(machines: &Arc<Machines>) -> cimv2::VirtualProcessors {
+    let machines = machines.clone();
+    Arc::new(move |name| {
+        let asked = name.map_or_else(|| machines.all(), |name| machines.by_name(name));
+        let of = |machine: &Arc<machines::model::Machine>| {
+            let times = machines.processor_times(machine.id).into_iter();
+            times
+                .map(|time| cimv2::VirtualProcessor {
+                    machine: machine.settings.name.clone(),
+                    number: time.number,
+                    total: time.total,
+                    guest: time.guest,
+                })
+                .collect::<Vec<_>>()
+        };
+        asked.iter().flat_map(of).collect()
+    })
 }
 
 async fn bind(
