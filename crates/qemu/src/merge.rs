@@ -124,6 +124,21 @@ impl Process {
         self.start_merge(job, "block-commit", arguments).await
     }
 
+    /// Lets QEMU write to a layer no more, if it still may: after a merge that failed it may, because
+    /// it could not flush the file. It then holds a lock against everybody who opens that file.
+    pub async fn seal(&self, layer: &Layer, below: &Id) -> Result<(), QmpError> {
+        let nodes = self.block_nodes().await?;
+        let open = nodes.iter().find(|n| n.node == layer.node.as_str());
+        if open.is_none_or(|node| node.read_only) {
+            return Ok(());
+        }
+        let mut node = block_node(layer, true);
+        node["backing"] = json!(below.as_str());
+        let arguments = json!({"options": [node]});
+        let reopened = self.qmp().execute("blockdev-reopen", arguments).await;
+        reopened.map(drop)
+    }
+
     /// For `old <- above`, both frozen or `above` active (`active`): opens `new`, a file with the
     /// same content as `old`'s, on the same node below, and lets `above` stand on it. `old` is
     /// closed.

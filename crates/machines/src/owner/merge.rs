@@ -285,6 +285,9 @@ pub(crate) async fn complete(work: &Work, plan: &MergePlan) -> Result<(), Error>
         MergeKind::PullUp | MergeKind::Skip if open => close_skipped(work, plan).await,
         MergeKind::PullUp | MergeKind::Skip => Ok(()),
         MergeKind::FrozenDown => {
+            if open {
+                seal(work, plan).await?;
+            }
             take_name(work, plan).await?;
             work.reach("remove.renamed");
             if open {
@@ -315,6 +318,18 @@ async fn close_skipped(work: &Work, plan: &MergePlan) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Nobody writes to the merged file any more: for as long as it has the name under which QEMU has it.
+async fn seal(work: &Work, plan: &MergePlan) -> Result<(), Error> {
+    let (lower, _) = both(&work.record, plan)?;
+    let below = lower.parent.ok_or(Error::NoSuchLayer(lower.id))?;
+    if !lower.path.exists() {
+        return Ok(());
+    }
+    let process = work.process()?;
+    let sealed = process.seal(&qemu_layer(&lower)?, &node(below)?).await;
+    sealed.map_err(Error::qemu(DOING))
 }
 
 /// The merged file takes the upper layer's name, at once.

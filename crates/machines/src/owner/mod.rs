@@ -170,6 +170,8 @@ struct Owner {
     images_left: bool,
     /// Merges failed, or were cancelled: they are not begun again before something else was done.
     left: bool,
+    /// When merges that failed are tried again.
+    again: tidy::Again,
 }
 
 /// Starts the owner of a machine and answers the way to it.
@@ -189,6 +191,7 @@ pub(crate) fn spawn(work: Work) -> (mpsc::Sender<Message>, JoinHandle<()>) {
         compressed: Default::default(),
         images_left: false,
         left: false,
+        again: tidy::Again::default(),
     };
     owner.tidy();
     (sender, tokio::spawn(owner.run()))
@@ -202,6 +205,8 @@ enum Next {
     Unwanted(JobHandle),
     /// A job that ran beside has ended: merges need not wait for it any more.
     AsideEnded,
+    /// Merges that failed may be tried again.
+    Again,
     /// A shorter memory image is written.
     Shorter(Result<shorten::Written, qemu::memory_image::ImageError>),
 }
@@ -251,6 +256,11 @@ impl Owner {
                 Next::Shorter(outcome) => self.replace_image(outcome).await,
                 Next::Unwanted(job) => self.forget_waiting(job).await,
                 Next::AsideEnded => self.tidy(),
+                Next::Again => {
+                    self.again.forget();
+                    self.left = false;
+                    self.tidy();
+                }
             }
             if self.work.as_ref().is_some_and(|w| w.gone) {
                 return;
@@ -266,6 +276,7 @@ impl Owner {
             waiting,
             aside_ended,
             shortening,
+            again,
             ..
         } = self;
         let idle = work.is_some();
@@ -276,6 +287,7 @@ impl Owner {
             outcome = shorten::written(shortening, idle) => Next::Shorter(outcome),
             job = unwanted(waiting) => Next::Unwanted(job),
             () = aside_ended.notified() => Next::AsideEnded,
+            () = again.comes(), if idle => Next::Again,
             happening = guest_watch::next(work.as_deref_mut()) => Next::Guest(happening),
         }
     }
@@ -324,6 +336,10 @@ impl Owner {
         let failed = end.as_ref().is_some_and(|(s, _)| *s != JobState::Completed);
         // If it failed because the guest has ended, it is tried again without one.
         self.left = stop.is_some() && failed && lived == lives;
+        if stop.is_some() {
+            let cancelled = matches!(end, Some((JobState::Cancelled(_), _)));
+            self.again.after(self.left && !cancelled);
+        }
         if gave_way {
             self.waiting = Some(job.clone());
         }

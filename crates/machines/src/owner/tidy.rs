@@ -12,7 +12,9 @@ use crate::model::{Health, Timestamp};
 use crate::saga::MergePlan;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Whether something is to be merged now.
 pub(super) fn wanted(work: &Work) -> bool {
@@ -180,5 +182,45 @@ async fn something_happens(process: Option<&qemu::Process>) {
         () = event => {}
         () = process.exited() => {}
         () = process.server_ended() => {}
+    }
+}
+
+/// Merges that failed are tried again after this time, then after twice as long, up to the second.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
+
+/// When merges that failed are tried again: what kept them from being done may be over.
+#[derive(Default)]
+pub(super) struct Again {
+    at: Option<Instant>,
+    failures: u32,
+}
+
+impl Again {
+    /// Merges have ended.
+    pub fn after(&mut self, failed: bool) {
+        self.forget();
+        if failed {
+            let (first, longest) = PAUSES;
+            let pause = first
+                .saturating_mul(1 << self.failures.min(16))
+                .min(longest);
+            self.at = Some(Instant::now() + pause);
+            self.failures += 1;
+        } else {
+            self.failures = 0;
+        }
+    }
+
+    /// They are being tried.
+    pub fn forget(&mut self) {
+        self.at = None;
+    }
+
+    /// Resolves when it is time; never, if nothing has failed.
+    pub async fn comes(&self) {
+        match self.at {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
     }
 }

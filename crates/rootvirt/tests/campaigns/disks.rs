@@ -3,7 +3,7 @@
 
 use crate::faulty_disk::FaultyDisk;
 use crate::invariants::{self, Frozen, folder_of};
-use crate::machine::Machine;
+use crate::machine::{Machine, RATE};
 use crate::site::{PATIENCE, Site, eventually};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -123,4 +123,73 @@ fn a_disk_that_fails_is_named_and_costs_nothing() {
     machine.goes_on();
     invariants::check(&site, &mut machine, &mut frozen);
     machine.stop(&site);
+}
+
+/// Bytes a second while layers are merged that hold some 16 MiB.
+const SLOW_MERGE: u64 = 1 << 20;
+
+#[test]
+fn a_merge_on_a_disk_that_fails_says_so_and_is_done_later() {
+    let site = Site::running();
+    let mut machine = Machine::define(&site, "merging");
+    let folder = folder_of(&site, &machine);
+    let Some(mut layers) = FaultyDisk::mount(&folder.join("disks"), 400) else {
+        return;
+    };
+    let mut frozen = Frozen::default();
+    for live in [true, false] {
+        machine.start_fresh(&site);
+        for number in 0..3 {
+            machine.scribble(number, 8);
+            machine.snapshot(&site);
+        }
+        machine.wait_until_at_rest(&site);
+        let ids = machine.snapshots(&site);
+        // What the guest itself writes would fail, too.
+        machine.serial().set_rate(0, PATIENCE).unwrap();
+        if !live {
+            machine.stop(&site);
+        }
+        layers.limit(SLOW_MERGE);
+        site.ask(&["snapshot", "remove", &machine.id, &ids[ids.len() - 2]]);
+        let merge = eventually("layers are being merged", PATIENCE, || running_job(&site));
+        layers.fail();
+        let ended = eventually("the merge ends", PATIENCE, || {
+            Some(job(&site, &merge)).filter(|job| job["state"] != "running")
+        });
+        layers.repair();
+        layers.limit(0);
+        println!("live {live}: {}", ended["error"]);
+        assert_eq!(ended["state"], "failed", "{ended}");
+        let said = ended["error"].as_str().unwrap_or_default();
+        assert!(said.contains("Input/output error"), "{ended}");
+        if live {
+            machine.serial().set_rate(RATE, PATIENCE).unwrap();
+            machine.goes_on();
+        }
+        assert_eq!(machine.snapshots(&site).len(), ids.len() - 1);
+        // By itself, after a while.
+        eventually("it is merged after all", PATIENCE, || {
+            let jobs = site.ask(&["job", "list"]);
+            let mut jobs = jobs.as_array().unwrap().iter();
+            let later = |job: &Value| {
+                job["description"] == ended["description"]
+                    && job["started"].as_str() > ended["started"].as_str()
+            };
+            let done = |job: &Value| later(job) && job["state"] == "completed";
+            jobs.any(done).then_some(())
+        });
+        invariants::check(&site, &mut machine, &mut frozen);
+        machine.snapshot(&site);
+        if live {
+            machine.stop(&site);
+        }
+    }
+}
+
+fn running_job(site: &Site) -> Option<String> {
+    let jobs = site.ask(&["job", "list"]);
+    let mut jobs = jobs.as_array().unwrap().iter();
+    let found = jobs.find(|job| job["state"] == "running");
+    found.map(|job| job["id"].as_str().unwrap().to_owned())
 }
