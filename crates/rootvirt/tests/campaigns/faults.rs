@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// MiB of noise in the guest's memory, so that writing it takes a while.
-const NOISE: u64 = 300;
+const NOISE: u64 = 450;
 
 #[test]
 fn snapshots_under_way_are_alone_can_be_cancelled_and_survive_what_dies() {
@@ -111,33 +111,49 @@ fn second_snapshot_is_refused(site: &Site, machine: &Machine) {
     site.ask(&["snapshot", "remove", &machine.id, &only[0]]);
 }
 
-/// On a host that is busy with other tests, one of three must be quick enough.
+/// How often something is tried that a snapshot may be too quick for.
+const TRIES: u32 = 6;
+
+/// On a host that is busy with other tests, one of some must be quick enough.
 fn cancelled_within_a_second(site: &Site, machine: &mut Machine) -> String {
-    let mut tries = 0;
-    loop {
-        let (id, took) = cancel(site, machine);
-        println!("cancelled in {took:?}");
-        if took < Duration::from_secs(1) {
-            return id;
+    for _ in 0..TRIES {
+        match cancel(site, machine) {
+            Some((id, took)) if took < Duration::from_secs(1) => return id,
+            other => println!("not cancelled in time: {other:?}"),
         }
-        tries += 1;
-        assert!(tries < 3, "cancelling takes longer than a second");
     }
+    panic!("cancelling takes longer than a second");
 }
 
-fn cancel(site: &Site, machine: &mut Machine) -> (String, Duration) {
+/// A snapshot that was done before it could be cancelled is removed.
+fn was_done(site: &Site, machine: &Machine, ended: &Value) -> bool {
+    let done = ended["state"] == "completed";
+    let snapshots = machine.snapshots(site);
+    assert_eq!(snapshots.len(), usize::from(done), "{ended}");
+    for snapshot in &snapshots {
+        site.ask(&["snapshot", "remove", &machine.id, snapshot]);
+        machine.wait_until_at_rest(site);
+    }
+    done
+}
+
+/// `None` if it was done before.
+fn cancel(site: &Site, machine: &mut Machine) -> Option<(String, Duration)> {
     let before = files_of(site, machine);
     let id = begin_and_write(site, machine);
     let begun = Instant::now();
-    site.ask(&["job", "cancel", &id]);
+    // Refused, if it is done.
+    let _ = site.try_ask(&["job", "cancel", &id]);
     let ended = wait_for_end(site, &id);
     let took = begun.elapsed();
+    if was_done(site, machine, &ended) {
+        return None;
+    }
     assert_eq!(ended["state"], "killed", "{ended}");
     machine.goes_on();
     let after = files_of(site, machine);
     assert_eq!(before, after, "something is left behind");
-    assert!(machine.snapshots(site).is_empty());
-    (id, took)
+    Some((id, took))
 }
 
 fn service_restarts(site: &mut Site, machine: &mut Machine, ended: &str) {
@@ -156,9 +172,22 @@ fn service_restarts(site: &mut Site, machine: &mut Machine, ended: &str) {
 }
 
 fn qemu_dies_while_memory_is_written(site: &Site, machine: &mut Machine) {
-    let id = begin_and_write(site, machine);
-    site.kill_guest(&machine.id);
-    let ended = wait_for_end(site, &id);
+    let mut tries = 0;
+    let ended = loop {
+        let id = begin_and_write(site, machine);
+        site.kill_guest(&machine.id);
+        let ended = wait_for_end(site, &id);
+        if !was_done(site, machine, &ended) {
+            break ended;
+        }
+        tries += 1;
+        assert!(tries < TRIES, "every snapshot was done before QEMU died");
+        eventually("the machine is off", PATIENCE, || {
+            (machine.state(site) == "off").then_some(())
+        });
+        machine.start_fresh(site);
+        machine.serial().fill(NOISE, PATIENCE).unwrap();
+    };
     assert_eq!(ended["state"], "failed", "{ended}");
     let said = ended["error"].as_str().unwrap();
     println!("after QEMU's death: {said}");
@@ -166,7 +195,6 @@ fn qemu_dies_while_memory_is_written(site: &Site, machine: &mut Machine) {
     eventually("the machine is off", Duration::from_secs(10), || {
         (machine.state(site) == "off").then_some(())
     });
-    assert!(machine.snapshots(site).is_empty());
     // Layers that no snapshot needs are merged in the background; what each reads meanwhile differs.
     eventually("nothing but the disks is left", PATIENCE, || {
         let left = files_of(site, machine);
