@@ -186,9 +186,14 @@ class Guest:
     def __init__(self, service, name, folder):
         self.service, self.name, self.folder = service, name, folder
         self.serial_path = folder / "com1"
+        self.connected = None
 
     def serial(self):
-        return Serial(self.serial_path)
+        """A new connection. QEMU serves one at a time, so that the one before ends."""
+        if self.connected is not None:
+            self.connected.socket.close()
+        self.connected = Serial(self.serial_path)
+        return self.connected
 
 
 @pytest.fixture(scope="session")

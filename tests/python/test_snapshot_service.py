@@ -97,7 +97,9 @@ def test_a_rehearsal(client, snapshots, service, guest):
     seen = client.one("SELECT * FROM Rootvirt_SnapshotRehearsal WHERE InstanceID = "
                       f"'{snapshot['InstanceID']}'")
     assert (seen["Outcome"], seen["SignOfLife"]) == (2, "wrote to serial port 1")
-    assert seen["TimeToLoaded"] <= seen["TimeToRunning"] <= seen["TimeToSignOfLife"]
+    assert seen["TimeToRunning"] <= seen["TimeToSignOfLife"]
+    # It runs before all of its memory is there.
+    assert seen["TimeToLoaded"] > 0
     assert os.listdir(pathlib.Path(service.data_dir) / "rehearsals") == []
     # The machine itself has not noticed.
     assert client.state(vm) == 2
