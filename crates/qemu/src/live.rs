@@ -20,6 +20,7 @@
 
 mod freezing;
 mod loading;
+mod ports;
 mod urgency;
 
 pub use freezing::Frozen;

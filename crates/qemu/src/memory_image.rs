@@ -63,6 +63,7 @@ impl Process {
         let _ = std::fs::remove_file(&socket);
         let address =
             json!({"transport": "socket", "type": "unix", "path": socket.to_string_lossy()});
+        let _attended = self.attend_serial_ports().await?;
         self.migrate("migrate-incoming", address).await?;
         let (sender, path) = (image.clone(), socket.clone());
         // It ends by itself: when everything is sent, or when QEMU closes the connection.

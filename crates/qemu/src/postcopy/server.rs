@@ -221,6 +221,7 @@ impl PageServer {
         remove_stale(&socket)?;
         let address =
             json!({"transport": "socket", "type": "unix", "path": socket.to_string_lossy()});
+        let _attended = process.attend_serial_ports().await?;
         process.migrate("migrate-incoming", address).await?;
         let lifeline = make_lifeline(process.run_dir()).await;
         let mut server = PageServer::connect(socket, source, backing, began, Task::Begin)?;

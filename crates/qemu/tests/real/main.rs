@@ -15,4 +15,5 @@ mod monitor;
 mod postcopy;
 mod processes;
 mod restore_times;
+mod serial_ports;
 mod served;
