@@ -27,12 +27,13 @@ ASSOCIATION = "http://schemas.dmtf.org/wbem/wsman/1/cimbinding/associationFilter
 
 class Client:
     def __init__(self, service, auth="basic", user="admin", password=PASSWORD, encryption="auto",
-                 tls=False):
+                 tls=False, **options):
         host, port = service.endpoints["wsman_tls" if tls else "wsman"].rsplit(":", 1)
         self.wsman = WSMan(
             host, port=int(port), ssl=tls, auth=auth, username=user, password=password,
             encryption="never" if auth == "basic" and not tls else encryption,
-            cert_validation=str(service.data_dir / "tls" / "certificate.pem") if tls else True)
+            cert_validation=str(service.data_dir / "tls" / "certificate.pem") if tls else True,
+            **options)
 
     def items(self, resource, *content, pull=()):
         """Everything that an enumeration gives, and how many pulls it took."""

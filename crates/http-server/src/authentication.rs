@@ -61,12 +61,17 @@ impl Gate {
                 Some(identity)
             }
             None => {
-                let delay = self.throttle.failed(peer);
                 tracing::warn!(peer, user, "authentication failed");
-                tokio::time::sleep(delay).await;
+                self.failed(peer).await;
                 None
             }
         }
+    }
+
+    /// Counts a failure, and waits the longer the more there were.
+    pub(crate) async fn failed(&self, peer: &str) {
+        let delay = self.throttle.failed(peer);
+        tokio::time::sleep(delay).await;
     }
 }
 

@@ -4,6 +4,7 @@ use crate::authentication::Identity;
 use crate::peer::{Peer, Transport};
 use crate::server::{Bound, Service, Shared};
 use crate::stall::StallGuard;
+use crate::x509::Fingerprint;
 use cim_broker::Role;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -102,7 +103,11 @@ async fn converse<S: Service>(
             let limit = shared.limits.header_time;
             match tokio::time::timeout(limit, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
-                    let transport = Transport::Tls(certificate);
+                    let sent = stream.get_ref().1.peer_certificates();
+                    let transport = Transport::Tls {
+                        ours: certificate,
+                        theirs: sent.and_then(|it| Fingerprint::of(it.first()?)),
+                    };
                     let peer = Peer::remote(address.to_string(), transport, shared.clone());
                     serve(stream, service.open(peer), service, &shared, stopped).await;
                 }

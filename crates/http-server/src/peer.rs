@@ -4,6 +4,7 @@ use crate::authentication::Identity;
 use crate::body::{self, BodyError, ReceivedBody};
 use crate::limits::HttpLimits;
 use crate::server::Shared;
+use crate::x509::Fingerprint;
 use hyper::body::Incoming;
 use hyper::{HeaderMap, header};
 use rustls::pki_types::CertificateDer;
@@ -17,8 +18,13 @@ pub(crate) enum Transport {
     Plain,
     /// TCP from this host, as it is.
     Loopback,
-    /// TLS, with this certificate of ours.
-    Tls(Option<Arc<CertificateDer<'static>>>),
+    /// TLS.
+    Tls {
+        /// Our certificate.
+        ours: Option<Arc<CertificateDer<'static>>>,
+        /// The client's, whose key it has.
+        theirs: Option<Fingerprint>,
+    },
     /// A Unix socket.
     Unix,
 }
@@ -72,9 +78,29 @@ impl Peer {
     /// The certificate that the client has seen, when the connection is TLS and it is known.
     pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
         match &self.transport {
-            Transport::Tls(certificate) => certificate.as_deref(),
+            Transport::Tls { ours, .. } => ours.as_deref(),
             _ => None,
         }
+    }
+
+    /// Whether the connection is TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.transport, Transport::Tls { .. })
+    }
+
+    /// The certificate that the client has sent in the TLS handshake, where it was asked for one. It
+    /// has proved to have the key; nothing else is known of it.
+    pub fn client_certificate(&self) -> Option<&Fingerprint> {
+        match &self.transport {
+            Transport::Tls { theirs, .. } => theirs.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Counts a logon that has failed in a way of the protocol's own, and waits as long as those wait
+    /// whose passwords were wrong.
+    pub async fn logon_failed(&self) {
+        self.shared.gate.failed(&self.address).await;
     }
 
     /// What the server may use.

@@ -22,7 +22,8 @@ use tokio::task::JoinSet;
 /// What TLS is spoken with.
 #[derive(Clone)]
 pub struct Tls {
-    /// The settings.
+    /// The settings. With [`ask_for_certificates`](crate::ask_for_certificates) in them, clients may
+    /// log on by certificates where the protocol lets them.
     pub config: Arc<rustls::ServerConfig>,
     /// The service's certificate in those settings, for logons that are bound to it; without it they
     /// are not.

@@ -1,6 +1,10 @@
 //! Accounts: who may do what, and how they prove who they are. Works on the catalog alone, whether
 //! or not a service runs.
 
+mod certificates;
+
+pub use certificates::{AccountCertificate, Holder};
+
 use crate::catalog::{CatalogError, FILE_NAME, open_connection};
 use crate::error::Error;
 use crate::lock;
@@ -8,7 +12,7 @@ use crate::model::Timestamp;
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -25,6 +29,8 @@ pub const LONGEST_PASSWORD: usize = 1024;
 /// Verified passwords that are remembered, so that a client that sends its password with every
 /// request does not cost a slow hash each time.
 const REMEMBERED: usize = 256;
+/// Stands in the catalog where the hash of a password would, and is no hash of any.
+const NO_PASSWORD: &str = "";
 
 /// What an account may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -77,8 +83,12 @@ pub struct Account {
     pub name: String,
     /// What it may do.
     pub role: Role,
+    /// Whether it has a password.
+    pub password: bool,
     /// Whether it may use NTLM.
     pub ntlm: bool,
+    /// The fingerprints of its certificates.
+    pub certificates: Vec<String>,
     /// When it was added.
     #[serde(skip)]
     pub created: Timestamp,
@@ -99,6 +109,18 @@ pub enum AccountError {
     Exists(String),
     #[error("There is no account {0}.")]
     NoSuchAccount(String),
+    #[error("The account would have neither password nor certificate, and nobody could log on.")]
+    NoCredentials,
+    #[error("The certificate {fingerprint} is that of the account {account} already.")]
+    CertificateInUse {
+        fingerprint: String,
+        account: String,
+    },
+    #[error("The account {account} has no certificate {fingerprint}.")]
+    NoSuchCertificate {
+        account: String,
+        fingerprint: String,
+    },
     #[error("The password could not be hashed: {0}.")]
     Hash(String),
     #[error(transparent)]
@@ -142,18 +164,25 @@ impl Accounts {
         })
     }
 
-    /// Adds an account. `nt_hash`, in hexadecimal, only if it may use NTLM.
+    /// Adds an account with a password, certificates, or both. `nt_hash`, in hexadecimal, only if it
+    /// may use NTLM.
     pub fn add(
         &self,
         name: &str,
         role: Role,
-        password: &str,
+        password: Option<&str>,
         nt_hash: Option<&str>,
+        certificates: &[AccountCertificate],
     ) -> Result<(), AccountError> {
         check_name(name)?;
-        let verifier = checked_hash(password)?;
-        let added = self
-            .db()
+        let verifier = match password {
+            Some(password) => checked_hash(password)?,
+            None if certificates.is_empty() => return Err(AccountError::NoCredentials),
+            None => NO_PASSWORD.to_owned(),
+        };
+        let mut db = self.db();
+        let transaction = begin(&mut db)?;
+        let added = transaction
             .execute(
                 "INSERT INTO accounts (name_folded, name, role, verifier, nt_hash, created)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (name_folded) DO NOTHING",
@@ -167,10 +196,13 @@ impl Accounts {
                 ],
             )
             .map_err(failed)?;
-        match added {
-            0 => Err(AccountError::Exists(name.to_owned())),
-            _ => Ok(()),
+        if added == 0 {
+            return Err(AccountError::Exists(name.to_owned()));
         }
+        for certificate in certificates {
+            certificates::put(&transaction, name, certificate)?;
+        }
+        transaction.commit().map_err(failed)
     }
 
     /// All accounts, by name.
@@ -178,34 +210,38 @@ impl Accounts {
         let db = self.db();
         let mut statement = db
             .prepare(
-                "SELECT name, role, nt_hash IS NOT NULL, created FROM accounts
+                "SELECT name, role, verifier != ?1, nt_hash IS NOT NULL, created FROM accounts
                  ORDER BY name_folded",
             )
             .map_err(failed)?;
         let rows = statement
-            .query_map([], |r| {
+            .query_map([NO_PASSWORD], |r| {
                 Ok((
                     r.get::<_, String>(0)?,
                     r.get::<_, String>(1)?,
                     r.get(2)?,
                     r.get(3)?,
+                    r.get(4)?,
                 ))
             })
             .map_err(failed)?;
         let mut accounts = Vec::new();
         for row in rows {
-            let (name, role, ntlm, created) = row.map_err(failed)?;
+            let (name, role, password, ntlm, created) = row.map_err(failed)?;
+            let certificates = certificates::of(&db, &name)?.into_iter();
             accounts.push(Account {
                 name,
                 role: read_role(&role)?,
+                password,
                 ntlm,
+                certificates: certificates.map(|it| it.fingerprint).collect(),
                 created: Timestamp(created),
             });
         }
         Ok(accounts)
     }
 
-    /// Removes an account.
+    /// Removes an account with its certificates.
     pub fn remove(&self, name: &str) -> Result<(), AccountError> {
         let sql = "DELETE FROM accounts WHERE name_folded = ?1";
         let gone = self
@@ -246,6 +282,7 @@ impl Accounts {
             )
             .optional()
             .map_err(failed)?;
+        let row = row.filter(|(verifier, _)| verifier != NO_PASSWORD);
         let known = row.is_some();
         let (verifier, role) = row.unwrap_or_else(|| (self.decoy.clone(), String::new()));
         if password.len() > LONGEST_PASSWORD {
@@ -331,6 +368,13 @@ impl Accounts {
     }
 }
 
+/// Begins what takes effect together or not at all. It waits for its turn to write at once: later,
+/// a database that has changed meanwhile would refuse.
+fn begin(db: &mut Connection) -> Result<Transaction<'_>, AccountError> {
+    db.transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(failed)
+}
+
 fn check_name(name: &str) -> Result<(), AccountError> {
     let good = !name.trim().is_empty()
         && name.trim() == name
@@ -384,7 +428,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let accounts = Accounts::open(dir.path()).unwrap();
         accounts
-            .add("Alice", Role::Operator, "first", None)
+            .add("Alice", Role::Operator, Some("first"), None, &[])
             .unwrap();
         assert_eq!(
             accounts.verify("alice", "first").unwrap(),
@@ -412,9 +456,11 @@ mod tests {
     fn an_nt_hash_is_there_only_if_it_was_asked_for_and_goes_with_its_password() {
         let dir = tempfile::tempdir().unwrap();
         let accounts = Accounts::open(dir.path()).unwrap();
-        accounts.add("a", Role::Viewer, "x", None).unwrap();
         accounts
-            .add("Bob", Role::Operator, "x", Some("0123"))
+            .add("a", Role::Viewer, Some("x"), None, &[])
+            .unwrap();
+        accounts
+            .add("Bob", Role::Operator, Some("x"), Some("0123"), &[])
             .unwrap();
         assert_eq!(accounts.nt_hash("a").unwrap(), None);
         let of_bob = Some(("Bob".to_owned(), "0123".to_owned()));
@@ -430,16 +476,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let accounts = Accounts::open(dir.path()).unwrap();
         for name in ["", " ", "a:b", "a\\b", "a\nb", " a"] {
-            let refused = accounts.add(name, Role::Viewer, "x", None);
+            let refused = accounts.add(name, Role::Viewer, Some("x"), None, &[]);
             assert!(
                 matches!(refused, Err(AccountError::InvalidName)),
                 "{name:?}"
             );
         }
-        let refused = accounts.add("a", Role::Viewer, "", None);
+        let refused = accounts.add("a", Role::Viewer, Some(""), None, &[]);
         assert!(matches!(refused, Err(AccountError::InvalidPassword)));
-        accounts.add("a", Role::Viewer, "x", None).unwrap();
-        let refused = accounts.add("A", Role::Viewer, "x", None);
+        accounts
+            .add("a", Role::Viewer, Some("x"), None, &[])
+            .unwrap();
+        let refused = accounts.add("A", Role::Viewer, Some("x"), None, &[]);
         assert!(matches!(refused, Err(AccountError::Exists(_))));
         assert!(matches!(
             accounts.remove("b"),
@@ -454,7 +502,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let accounts = Accounts::open(dir.path()).unwrap();
         accounts
-            .add("a", Role::Viewer, "correct horse", None)
+            .add("a", Role::Viewer, Some("correct horse"), None, &[])
             .unwrap();
         drop(accounts);
         let bytes = std::fs::read(dir.path().join(FILE_NAME)).unwrap();

@@ -2,6 +2,7 @@
 //! `commands` and `serve` for those.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use http_server::x509::Fingerprint;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -220,7 +221,7 @@ pub struct Serve {
 /// `account ...`; works on the data directory, whether or not the service runs.
 #[derive(Debug, Subcommand)]
 pub enum Account {
-    /// Make an account
+    /// Make an account, with a password, certificates, or both
     Add {
         /// Account name
         name: String,
@@ -228,11 +229,15 @@ pub enum Account {
         #[arg(long, value_enum)]
         role: Role,
         /// File whose first line is the password
+        #[arg(long, value_name = "FILE", required_unless_present = "certificate")]
+        password_file: Option<PathBuf>,
+        /// File with a certificate (PEM) that logs on as the account over WS-Management and TLS; may
+        /// be given several times. Of several certificates in a file the first counts
         #[arg(long, value_name = "FILE")]
-        password_file: PathBuf,
+        certificate: Vec<PathBuf>,
         /// Allow NTLM, which DCOM clients log on with. Keeps the password's NT hash in the catalog,
         /// and whoever has that can log on without the password
-        #[arg(long)]
+        #[arg(long, requires = "password_file")]
         ntlm: bool,
     },
     /// List the accounts
@@ -255,6 +260,22 @@ pub enum Account {
         /// Allow NTLM no more, and forget the NT hash
         #[arg(long, conflicts_with = "ntlm")]
         no_ntlm: bool,
+    },
+    /// List, add and remove the certificates of an account
+    ///
+    /// Who has the key of one logs on as the account, over WS-Management and TLS. It is this very
+    /// certificate that counts, whoever has signed it, as long as it is valid by its dates. Prints
+    /// those that the account has then.
+    Certificate {
+        /// Account name
+        name: String,
+        /// File with a certificate (PEM) to add; of several certificates in it the first counts
+        #[arg(long, value_name = "FILE")]
+        add: Vec<PathBuf>,
+        /// Fingerprint (SHA-256, hexadecimal) of a certificate to remove; it holds at once, on
+        /// connections that are open, too
+        #[arg(long, value_name = "FINGERPRINT")]
+        remove: Vec<Fingerprint>,
     },
 }
 

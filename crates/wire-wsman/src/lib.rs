@@ -7,6 +7,8 @@
 //! ```text
 //! server          the service on an HTTP server
 //!   session       one connection: who is at the other end, plain or encrypted messages
+//!     login       Negotiate, bound to the TLS connection (channel)
+//!     certificates  client certificates
 //!     encryption  multipart/encrypted: sealed messages over plain HTTP
 //! operations      one request: what is asked of the broker, and the answer
 //!   enumerations  what clients have not pulled yet
@@ -33,4 +35,4 @@ pub mod soap;
 pub use operations::enumerations::Limits as EnumerationLimits;
 pub use operations::{Product, filter};
 pub use server::encryption;
-pub use server::{Negotiate, Roles, Server, ServerConfig};
+pub use server::{CertificateRefusal, Certificates, Negotiate, Roles, Server, ServerConfig};

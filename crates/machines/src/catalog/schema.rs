@@ -49,6 +49,14 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE host_boot (id TEXT NOT NULL);
     CREATE TABLE starts_due (machine TEXT PRIMARY KEY);
 ",
+    "
+    CREATE TABLE account_certificates (
+        fingerprint TEXT PRIMARY KEY,
+        account TEXT NOT NULL REFERENCES accounts (name_folded) ON DELETE CASCADE,
+        subject TEXT, not_before BIGINT NOT NULL, not_after BIGINT NOT NULL,
+        added BIGINT NOT NULL);
+    CREATE INDEX account_certificates_by_account ON account_certificates (account);
+",
 ];
 
 /// Opens the database at `path`, safe against loss of power, with the newest schema.

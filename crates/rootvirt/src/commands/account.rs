@@ -1,6 +1,7 @@
 //! `account ...`: works on the data directory, whether or not the service runs.
 
-use crate::cli::{Account, Global, Role};
+use super::certificate;
+use crate::cli::{Account, Format, Global, Role};
 use crate::failure::{Failure, chain};
 use crate::output::Rows;
 use machines::accounts::{self, Accounts};
@@ -18,21 +19,42 @@ pub fn run(global: &Global, command: &Account) -> Result<(), Failure> {
             name,
             role,
             password_file,
+            certificate,
             ntlm,
         } => {
-            let password = password(password_file)?;
-            let hash = ntlm.then(|| nt_hash(&password));
+            let password = password_file.as_deref().map(password).transpose()?;
+            let hash = password.as_deref().filter(|_| *ntlm).map(nt_hash);
+            let certificates = certificate.iter().map(|file| certificate::read(file));
+            let certificates = certificates.collect::<Result<Vec<_>, _>>()?;
             accounts
-                .add(name, role_of(*role), &password, hash.as_deref())
+                .add(
+                    name,
+                    role_of(*role),
+                    password.as_deref(),
+                    hash.as_deref(),
+                    &certificates,
+                )
                 .map_err(|error| failed(&error))
         }
         Account::List => {
-            let mut rows = Rows::new(&[("name", "NAME"), ("role", "ROLE"), ("ntlm", "NTLM")]);
+            let mut rows = Rows::new(&[
+                ("name", "NAME"),
+                ("role", "ROLE"),
+                ("password", "PASSWORD"),
+                ("ntlm", "NTLM"),
+                ("certificates", "CERTIFICATES"),
+            ]);
             for account in accounts.list().map_err(|error| failed(&error))? {
                 let mut row = Map::new();
                 row.insert("name".into(), json!(account.name));
                 row.insert("role".into(), json!(account.role.to_string()));
+                row.insert("password".into(), json!(account.password));
                 row.insert("ntlm".into(), json!(account.ntlm));
+                let certificates = match global.format {
+                    Format::Json => json!(account.certificates),
+                    _ => json!(account.certificates.len()),
+                };
+                row.insert("certificates".into(), certificates);
                 rows.push(row);
             }
             rows.print(global.format)
@@ -51,6 +73,19 @@ pub fn run(global: &Global, command: &Account) -> Result<(), Failure> {
             accounts
                 .set_password(name, &password, hash.as_deref())
                 .map_err(|error| failed(&error))
+        }
+        Account::Certificate { name, add, remove } => {
+            let added = add.iter().map(|file| certificate::read(file));
+            for certificate in added.collect::<Result<Vec<_>, _>>()? {
+                let done = accounts.add_certificate(name, &certificate);
+                done.map_err(|error| failed(&error))?;
+            }
+            for fingerprint in remove {
+                let done = accounts.remove_certificate(name, &fingerprint.to_string());
+                done.map_err(|error| failed(&error))?;
+            }
+            let all = accounts.certificates(name);
+            certificate::print(global.format, &all.map_err(|error| failed(&error))?)
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The client commands: each a few CIM calls that any WMI client could make.
 
 pub mod account;
+mod certificate;
 pub mod generic;
 pub mod job;
 pub mod snapshot;

@@ -13,9 +13,22 @@ use std::sync::Arc;
 const CERTIFICATE: &str = "certificate.pem";
 const KEY: &str = "key.pem";
 
+/// Whether TLS asks clients for certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// It asks; clients need not have one.
+    Asked,
+    /// It does not.
+    NotAsked,
+}
+
 /// Loads `DATA/tls/certificate.pem` and `key.pem`, making a self-signed pair if there is none.
 /// To use a certificate of one's own, put it there under these names.
-pub fn server_config(data_dir: &Path, host_name: &str) -> Result<Tls, Failure> {
+pub fn server_config(
+    data_dir: &Path,
+    host_name: &str,
+    clients: ClientCertificates,
+) -> Result<Tls, Failure> {
     let directory = data_dir.join("tls");
     if !directory.join(CERTIFICATE).exists() || !directory.join(KEY).exists() {
         make(&directory, host_name).map_err(|error| {
@@ -24,7 +37,7 @@ pub fn server_config(data_dir: &Path, host_name: &str) -> Result<Tls, Failure> {
             ))
         })?;
     }
-    load(&directory).map_err(|error| {
+    load(&directory, clients).map_err(|error| {
         Failure::new(format!(
             "The TLS certificate in {directory:?} cannot be used: {error}"
         ))
@@ -66,7 +79,7 @@ fn write(directory: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     fs::rename(&temporary, directory.join(name))
 }
 
-fn load(directory: &Path) -> Result<Tls, String> {
+fn load(directory: &Path, clients: ClientCertificates) -> Result<Tls, String> {
     let certificates: Vec<CertificateDer<'static>> =
         CertificateDer::pem_file_iter(directory.join(CERTIFICATE))
             .and_then(Iterator::collect)
@@ -75,10 +88,16 @@ fn load(directory: &Path) -> Result<Tls, String> {
         .map_err(|error| format!("{KEY}: {error}"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let certificate = certificates.first().cloned();
-    let config = rustls::ServerConfig::builder_with_provider(provider)
+    let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_no_client_auth()
+        .map_err(|error| error.to_string())?;
+    let builder = match clients {
+        ClientCertificates::Asked => {
+            builder.with_client_cert_verifier(http_server::ask_for_certificates(provider))
+        }
+        ClientCertificates::NotAsked => builder.with_no_client_auth(),
+    };
+    let config = builder
         .with_single_cert(certificates, key)
         .map_err(|error| error.to_string())?;
     Ok(Tls {

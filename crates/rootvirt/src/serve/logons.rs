@@ -21,6 +21,11 @@ impl Door {
         }
     }
 
+    /// The accounts behind it.
+    pub(super) fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
     /// What an account may do; `None` when there is none of this name.
     pub(super) fn role(&self, account: &str) -> Option<Role> {
         match self.accounts.role(account) {

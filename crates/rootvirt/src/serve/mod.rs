@@ -145,7 +145,8 @@ async fn bind(
         listeners.push(http_server::Listen::Plain(address));
     }
     if let Listen::At(address) = settings.cimxml_tls {
-        let tls = certificate::server_config(&settings.data_dir, host_name)?;
+        let clients = certificate::ClientCertificates::NotAsked;
+        let tls = certificate::server_config(&settings.data_dir, host_name, clients)?;
         listeners.push(http_server::Listen::Tls(address, tls));
     }
     let config = ServerConfig {

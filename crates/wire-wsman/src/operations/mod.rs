@@ -97,20 +97,17 @@ impl Operations {
     }
 
     /// What anybody may know.
-    pub(crate) fn identify(&self) -> Reply {
-        service::identify(&self.product)
+    pub(crate) fn identify(&self, security_profiles: &[String]) -> Reply {
+        service::identify(&self.product, security_profiles)
     }
 
-    /// Answers one request.
+    /// Answers one request that is not Identify.
     pub(crate) async fn answer(
         &self,
         context: Context,
         request: Request,
         origin: &Origin,
     ) -> Result<Reply, Fault> {
-        if request.identify {
-            return Ok(self.identify());
-        }
         let largest = request.max_envelope.unwrap_or(DEFAULT_ENVELOPE);
         let largest = largest.min(LARGEST_ENVELOPE);
         // What cannot be given in parts is given whole to a client that sets no limit: screenshots.

@@ -6,12 +6,19 @@ use crate::soap::uri;
 use crate::soap::writer::Writer;
 
 /// DSP0226 section 11.
-pub(super) fn identify(product: &Product) -> Reply {
+pub(super) fn identify(product: &Product, security_profiles: &[String]) -> Reply {
     let mut w = Writer::default();
     w.open("wsmid:IdentifyResponse");
     w.leaf("wsmid:ProtocolVersion", uri::WSMAN);
     w.leaf("wsmid:ProductVendor", &product.vendor);
     w.leaf("wsmid:ProductVersion", &product.version);
+    if !security_profiles.is_empty() {
+        w.open("wsmid:SecurityProfiles");
+        for profile in security_profiles {
+            w.leaf("wsmid:SecurityProfileName", profile);
+        }
+        w.close();
+    }
     Reply::with_body(w.finish())
 }
 

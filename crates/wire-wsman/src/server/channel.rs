@@ -1,6 +1,7 @@
 //! Which TLS connection a logon belongs to: `tls-server-end-point` (RFC 5929), as NTLM carries it
 //! (MS-NLMP 2.2.2.1). A logon that somebody passes on from another connection is refused by it.
 
+use http_server::x509;
 use md5::{Digest, Md5};
 use rustls::SupportedCipherSuite;
 use rustls::crypto::ring::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384};
@@ -23,7 +24,7 @@ const WITH_SHA256: [&[u8]; 5] = [
 /// MD5 of the bindings of a connection with this certificate; `None` for certificates whose
 /// algorithm has no hash that both sides would agree on.
 pub(super) fn bindings(certificate: &CertificateDer<'_>) -> Option<[u8; 16]> {
-    let algorithm = signature_algorithm(certificate)?;
+    let algorithm = x509::signature_algorithm(certificate)?;
     let suite = if WITH_SHA256.contains(&algorithm) {
         TLS13_AES_128_GCM_SHA256
     } else if WITH_SHA384.contains(&algorithm) {
@@ -43,33 +44,4 @@ pub(super) fn bindings(certificate: &CertificateDer<'_>) -> Option<[u8; 16]> {
     digest.update(length.to_le_bytes());
     digest.update(&data);
     Some(digest.finalize().into())
-}
-
-/// `Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm SEQUENCE { OID, ... }, ... }`.
-fn signature_algorithm(certificate: &[u8]) -> Option<&[u8]> {
-    let (content, _) = element(certificate, 0x30)?;
-    let (_, rest) = element(content, 0x30)?;
-    let (algorithm, _) = element(rest, 0x30)?;
-    element(algorithm, 0x06).map(|(identifier, _)| identifier)
-}
-
-/// The content of the DER element at the start, and what follows it.
-fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (found, rest) = bytes.split_first()?;
-    let (first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(*first), rest),
-        0x81..=0x84 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            let length = digits.iter().try_fold(0_usize, |sum, digit| {
-                sum.checked_mul(256)?.checked_add(usize::from(*digit))
-            });
-            (length?, rest)
-        }
-        _ => return None,
-    };
-    match *found == tag {
-        true => rest.split_at_checked(length),
-        false => None,
-    }
 }

@@ -1,5 +1,6 @@
 //! The server: the broker's operations as a service of an HTTP server.
 
+mod certificates;
 mod channel;
 pub mod encryption;
 mod login;
@@ -15,6 +16,8 @@ use session::Session;
 use spnego::Logons;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use certificates::{CertificateRefusal, Certificates};
 
 /// Knows what accounts may do.
 pub trait Roles: Send + Sync + 'static {
@@ -40,8 +43,10 @@ pub struct ServerConfig {
     pub limits: HttpLimits,
     /// Who knows the accounts, for Basic.
     pub authenticator: Arc<dyn Authenticator>,
-    /// For Negotiate; without it, only Basic is offered.
+    /// For Negotiate; without it, it is not offered.
     pub negotiate: Option<Negotiate>,
+    /// For logons by client certificates, where TLS asks for them.
+    pub certificates: Option<Arc<dyn Certificates>>,
     /// What a client is told it is logging in to.
     pub realm: String,
     /// What Identify answers.
@@ -52,6 +57,7 @@ pub struct ServerConfig {
 struct WsMan {
     operations: Operations,
     negotiate: Option<Negotiate>,
+    certificates: Option<Arc<dyn Certificates>>,
     realm: String,
 }
 
@@ -77,6 +83,7 @@ impl Server {
         let service = Arc::new(WsMan {
             operations: Operations::new(broker, config.product),
             negotiate: config.negotiate,
+            certificates: config.certificates,
             realm: realm
                 .filter(|c| c.is_ascii_graphic() || *c == ' ')
                 .filter(|c| !matches!(c, '"' | '\\' | ','))

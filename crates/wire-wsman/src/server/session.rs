@@ -1,6 +1,7 @@
 //! One connection, request by request: address, credentials, body, then the operation in it, then
 //! the answer. Nothing of a body is read before its sender is known.
 
+use super::certificates::{self, CertificateRefusal};
 use super::login::{self, Login, Progress};
 use super::{WsMan, encryption};
 use crate::soap::fault::Fault;
@@ -13,6 +14,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, header};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::sync::Mutex;
 use tracing::Instrument;
 
@@ -22,9 +24,11 @@ const SOAP_TYPE: &str = "application/soap+xml;charset=UTF-8";
 
 /// A connection, from one request to the next.
 pub(super) struct Session {
-    peer: Peer,
+    pub(super) peer: Peer,
     service: Arc<WsMan>,
     login: Mutex<Login>,
+    /// Whether the logon by a certificate has been told.
+    pub(super) certificate_told: AtomicBool,
 }
 
 /// A request that reaches no operation.
@@ -34,6 +38,8 @@ enum Refusal {
     Path,
     /// Say who you are; with the next token of a logon, if one is under way.
     Unauthenticated(Option<String>),
+    /// Not by this certificate.
+    Certificate(CertificateRefusal),
     /// The message should have been encrypted.
     Unencrypted,
     /// A sealed message that does not open.
@@ -48,6 +54,7 @@ impl Session {
             peer,
             service,
             login: Mutex::default(),
+            certificate_told: AtomicBool::new(false),
         }
     }
 
@@ -78,6 +85,12 @@ impl Session {
         {
             let identity = login::identity(door, account);
             return identity.map(|it| (it, None)).ok_or_else(refused);
+        }
+        if let Some(door) = &self.service.certificates
+            && authorization.is_some_and(|it| it.eq_ignore_ascii_case(certificates::PROFILE))
+        {
+            let holder = self.certificate_holder(door.as_ref()).await;
+            return holder.map(|it| (it, None)).map_err(Refusal::Certificate);
         }
         if !self.peer.is_private() {
             return Err(refused());
@@ -162,8 +175,11 @@ pub(super) async fn answer(session: &Session, request: Request<Incoming>) -> Ans
                 );
                 if leaves_body && !expects && !close {
                     // Strangers get no more of our time than a small request takes.
-                    let most = matches!(refusal, Refusal::Unauthenticated(_))
-                        .then_some(session.peer.limits().headers);
+                    let is_stranger = matches!(
+                        refusal,
+                        Refusal::Unauthenticated(_) | Refusal::Certificate(_)
+                    );
+                    let most = is_stranger.then_some(session.peer.limits().headers);
                     close = !discard(&mut body, most).await;
                 }
                 refused(session, &refusal, close)
@@ -243,6 +259,7 @@ async fn work(session: &Session, identity: Option<Identity>, message: Vec<u8>) -
         Ok(request) => {
             tracing::Span::current().record("action", &request.action);
             match identity {
+                _ if request.identify => Ok(operations.identify(&security_profiles(session))),
                 Some(identity) => {
                     let context = Context {
                         user: identity.user,
@@ -251,7 +268,6 @@ async fn work(session: &Session, identity: Option<Identity>, message: Vec<u8>) -
                     };
                     operations.answer(context, request, &origin).await
                 }
-                None if request.identify => Ok(operations.identify()),
                 None => Err(Fault::access_denied(
                     "Only Identify is answered to those who do not say who they are.",
                 )),
@@ -291,6 +307,7 @@ fn refused(session: &Session, refusal: &Refusal, close: bool) -> Answer {
             StatusCode::UNAUTHORIZED,
             "Name an account and prove that it is yours.".to_owned(),
         ),
+        Refusal::Certificate(why) => (StatusCode::UNAUTHORIZED, format!("{why}.")),
         Refusal::Unencrypted => (
             StatusCode::FORBIDDEN,
             "Messages over plain HTTP from another host must be encrypted (Negotiate). Or use TLS."
@@ -331,7 +348,7 @@ fn refused(session: &Session, refusal: &Refusal, close: bool) -> Answer {
                 &format!("Negotiate {token}"),
             );
         }
-        Refusal::Unauthenticated(None) => offer(session, &mut answer),
+        Refusal::Unauthenticated(None) | Refusal::Certificate(_) => offer(session, &mut answer),
         _ => {}
     }
     if close {
@@ -353,4 +370,24 @@ fn offer(session: &Session, answer: &mut Answer) {
     if session.peer.is_private() {
         add(&format!("Basic realm=\"{}\"", session.service.realm));
     }
+    // Last: it is no scheme that HTTP knows, and clients that stumble over it have read the others.
+    if session.service.certificates.is_some() && session.peer.is_tls() {
+        add(certificates::PROFILE);
+    }
+}
+
+/// The ways to log on over this connection, as Identify names them (DSP0226 annex C; Negotiate is
+/// `spnego-kerberos` whatever is inside of it, MS-WSMV 3.1.4.1.29.2).
+fn security_profiles(session: &Session) -> Vec<String> {
+    let (service, peer) = (&session.service, &session.peer);
+    let transport = if peer.is_tls() { "https" } else { "http" };
+    let offered = [
+        (peer.is_private(), "basic"),
+        (service.negotiate.is_some(), "spnego-kerberos"),
+        (service.certificates.is_some() && peer.is_tls(), "mutual"),
+    ];
+    let offered = offered.iter().filter(|(is_offered, _)| *is_offered);
+    offered
+        .map(|(_, profile)| format!("{}{transport}/{profile}", certificates::PROFILES))
+        .collect()
 }

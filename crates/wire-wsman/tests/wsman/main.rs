@@ -5,6 +5,7 @@
 mod model;
 
 mod calls;
+mod certificates;
 mod driver;
 mod enumerations;
 mod events;

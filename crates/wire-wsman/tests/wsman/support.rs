@@ -9,11 +9,11 @@ use ntlm::{NtHash, ServerNames};
 use spnego::{Account, Attempt, Audit, Logons, Lookup, Refusal};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use wire_wsman::soap::uri;
 use wire_wsman::soap::xml::{self, Element};
-use wire_wsman::{Negotiate, Product, Roles, Server, ServerConfig};
+use wire_wsman::{Certificates, Negotiate, Product, Roles, Server, ServerConfig};
 
 pub const PASSWORD: &str = "secret";
 pub const SHOP: &str = "http://schemas.microsoft.com/wbem/wsman/1/wmi/root/shop/";
@@ -71,17 +71,27 @@ pub async fn shop() -> Shop {
 }
 
 pub async fn serve(broker: Broker) -> Shop {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    serve_at(broker, Listen::Plain(any), None).await
+}
+
+pub async fn serve_at(
+    broker: Broker,
+    listen: Listen,
+    certificates: Option<Arc<dyn Certificates>>,
+) -> Shop {
     let accounts = Arc::new(Accounts);
     let names = ServerNames::of_host("shop");
     let logons = Logons::new(names, accounts.clone(), accounts.clone());
     let config = ServerConfig {
-        listeners: vec![Listen::Plain(SocketAddr::from(([127, 0, 0, 1], 0)))],
+        listeners: vec![listen],
         limits: HttpLimits::default(),
         authenticator: accounts.clone(),
         negotiate: Some(Negotiate {
             logons: Arc::new(logons),
             roles: accounts,
         }),
+        certificates,
         realm: "WSMAN".to_owned(),
         product: Product {
             vendor: "a shop".to_owned(),
@@ -90,8 +100,10 @@ pub async fn serve(broker: Broker) -> Shop {
     };
     let server = Server::bind(config, Arc::new(broker)).await;
     let server = server.expect("the server binds");
-    let LocalAddress::Plain(address) = server.local_addresses()[0].clone() else {
-        panic!("not a plain listener");
+    let (LocalAddress::Plain(address) | LocalAddress::Tls(address)) =
+        server.local_addresses()[0].clone()
+    else {
+        panic!("not an address");
     };
     Shop {
         _server: server,
@@ -170,13 +182,15 @@ impl Reply {
 }
 
 /// One connection.
-pub struct Raw(pub TcpStream);
+pub struct Raw<T = TcpStream>(pub T);
 
 impl Raw {
     pub async fn connect(address: SocketAddr) -> Raw {
         Raw(TcpStream::connect(address).await.expect("connects"))
     }
+}
 
+impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
     /// Posts a body with these headers and gives the answer.
     pub async fn post(&mut self, path: &str, headers: &str, body: &[u8]) -> Reply {
         let head = format!(
