@@ -7,6 +7,7 @@
 //! it ends; it writes what it found out after every contender, so that no minute is lost. What is
 //! printed is made of that record afterwards, outside.
 
+mod client;
 mod contender;
 mod course;
 mod disk;
@@ -19,8 +20,10 @@ mod monitor;
 mod plan;
 mod report;
 mod results;
+mod service;
 mod snapshot;
 mod statistics;
+mod wires;
 
 use std::fs;
 use std::path::PathBuf;
@@ -43,6 +46,11 @@ pub fn run(arguments: &[String]) -> Outcome {
         && what == enumerations::NAME
     {
         return enumerations::run(arguments);
+    }
+    if let [what, arguments @ ..] = arguments
+        && what == wires::NAME
+    {
+        return wires::run(arguments);
     }
     let request = plan::parse(arguments)?;
     let (results, broken_off) = if request.from.is_empty() {
@@ -99,14 +107,19 @@ fn tell(request: &Request, results: &Results) -> Outcome {
 }
 
 fn build_program() -> Result<PathBuf, Failure> {
-    eprintln!("building rootvirt for release");
+    build_for_release("rootvirt")
+}
+
+/// A package whose program has its name.
+fn build_for_release(package: &str) -> Result<PathBuf, Failure> {
+    eprintln!("building {package} for release");
     process::shown(process::cargo().args([
         "build",
         "--quiet",
         "--locked",
         "--release",
         "--package",
-        "rootvirt",
+        package,
     ]))?;
-    Ok(process::target_folder()?.join("release/rootvirt"))
+    Ok(process::target_folder()?.join("release").join(package))
 }

@@ -3,6 +3,7 @@
 
 use crate::bindings::Bindings;
 use crate::hresult::HResult;
+use crate::objref;
 use crate::orpc;
 use dce_rpc::ndr::{NdrError, Reader, Writer};
 use uuid::{Uuid, uuid};
@@ -45,32 +46,7 @@ pub struct Request {
 impl Request {
     /// Reads the activation properties of a request. Those that nothing depends on are skipped.
     pub fn decode(blob: &[u8]) -> Result<Self, NdrError> {
-        let mut reader = Reader::new(blob);
-        let (_size, _reserved) = (reader.u32()?, reader.u32()?);
-        let rest = reader.rest();
-        let mut header = unpickled(rest)?;
-        let _total = header.u32()?;
-        let header_size = usize::try_from(header.u32()?).map_err(|_| NdrError::Count)?;
-        let (_reserved, _context) = (header.u32()?, header.u32()?);
-        let count = usize::try_from(header.u32()?).map_err(|_| NdrError::Count)?;
-        header.uuid()?;
-        let there = (header.pointer()?, header.pointer()?);
-        header.pointer()?;
-        if count > MOST_PROPERTIES || there != (true, true) {
-            return Err(NdrError::Count);
-        }
-        let classes = array(&mut header, count, 16, Reader::uuid)?;
-        let sizes = array(&mut header, count, 4, Reader::u32)?;
-        let mut properties = rest.get(header_size..).ok_or(NdrError::End)?;
-        for (class, size) in classes.into_iter().zip(sizes) {
-            let size = usize::try_from(size).map_err(|_| NdrError::Count)?;
-            let (property, after) = properties.split_at_checked(size).ok_or(NdrError::End)?;
-            if class == INSTANTIATION {
-                return Self::instantiation(unpickled(property)?);
-            }
-            properties = after;
-        }
-        Err(NdrError::Value)
+        Self::instantiation(property(blob, INSTANTIATION)?)
     }
 
     /// InstantiationInfoData.
@@ -157,6 +133,84 @@ impl Reply<'_> {
     }
 }
 
+/// What a client got, as the client reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// For each interface that was asked for, in that order: a reference, or why not.
+    pub references: Vec<Result<Vec<u8>, HResult>>,
+    /// The exporter.
+    pub oxid: u64,
+    /// The IPID of its `IRemUnknown`.
+    pub unknown: Uuid,
+}
+
+impl Received {
+    /// Reads what [`Reply::encode`] writes.
+    pub fn decode(blob: &[u8]) -> Result<Self, NdrError> {
+        let references = Self::references(property(blob, PROPS_OUT)?)?;
+        let mut exporter = property(blob, SCM_REPLY)?;
+        exporter.pointer()?;
+        if !exporter.pointer()? {
+            return Err(NdrError::Value);
+        }
+        let oxid = exporter.u64()?;
+        exporter.pointer()?;
+        Ok(Received {
+            references,
+            oxid,
+            unknown: exporter.uuid()?,
+        })
+    }
+
+    /// PropsOutInfo.
+    fn references(mut reader: Reader<'_>) -> Result<Vec<Result<Vec<u8>, HResult>>, NdrError> {
+        let count = usize::try_from(reader.u32()?).map_err(|_| NdrError::Count)?;
+        let there = (reader.pointer()?, reader.pointer()?, reader.pointer()?);
+        if count > MOST_INTERFACES || there != (true, true, true) {
+            return Err(NdrError::Value);
+        }
+        array(&mut reader, count, 16, Reader::uuid)?;
+        let results = array(&mut reader, count, 4, Reader::u32)?;
+        let pointers = array(&mut reader, count, 4, Reader::pointer)?;
+        let both = results.into_iter().zip(pointers);
+        both.map(|(result, there)| match there {
+            true => Ok(Ok(objref::read_interface(&mut reader)?.to_vec())),
+            false => Ok(Err(HResult(result))),
+        })
+        .collect()
+    }
+}
+
+/// The first property of a class in a blob, unpickled.
+fn property(blob: &[u8], wanted: Uuid) -> Result<Reader<'_>, NdrError> {
+    let mut reader = Reader::new(blob);
+    let (_size, _reserved) = (reader.u32()?, reader.u32()?);
+    let rest = reader.rest();
+    let mut header = unpickled(rest)?;
+    let _total = header.u32()?;
+    let header_size = usize::try_from(header.u32()?).map_err(|_| NdrError::Count)?;
+    let (_reserved, _context) = (header.u32()?, header.u32()?);
+    let count = usize::try_from(header.u32()?).map_err(|_| NdrError::Count)?;
+    header.uuid()?;
+    let there = (header.pointer()?, header.pointer()?);
+    header.pointer()?;
+    if count > MOST_PROPERTIES || there != (true, true) {
+        return Err(NdrError::Count);
+    }
+    let classes = array(&mut header, count, 16, Reader::uuid)?;
+    let sizes = array(&mut header, count, 4, Reader::u32)?;
+    let mut properties = rest.get(header_size..).ok_or(NdrError::End)?;
+    for (class, size) in classes.into_iter().zip(sizes) {
+        let size = usize::try_from(size).map_err(|_| NdrError::Count)?;
+        let (property, after) = properties.split_at_checked(size).ok_or(NdrError::End)?;
+        if class == wanted {
+            return unpickled(property);
+        }
+        properties = after;
+    }
+    Err(NdrError::Value)
+}
+
 fn array<'a, T>(
     reader: &mut Reader<'a>,
     count: usize,
@@ -238,6 +292,31 @@ mod tests {
         assert_eq!(Request::decode(&bytes), Ok(request));
         for end in 0..bytes.len() - 8 {
             assert!(Request::decode(&bytes[..end]).is_err(), "{end}");
+        }
+    }
+
+    #[test]
+    fn replies_come_back_and_broken_ones_do_not() {
+        let interfaces = [
+            (Uuid::from_u128(2), Ok(vec![1, 2, 3])),
+            (Uuid::from_u128(3), Err(HResult::NO_INTERFACE)),
+            (Uuid::from_u128(4), Ok(vec![4])),
+        ];
+        let reply = Reply {
+            interfaces: &interfaces,
+            oxid: 5,
+            bindings: &Bindings::new(["192.0.2.1[49670]"]),
+            unknown: Uuid::from_u128(6),
+        };
+        let bytes = reply.encode();
+        let expected = Received {
+            references: interfaces.into_iter().map(|(_, given)| given).collect(),
+            oxid: 5,
+            unknown: Uuid::from_u128(6),
+        };
+        assert_eq!(Received::decode(&bytes), Ok(expected));
+        for end in 0..bytes.len() / 2 {
+            assert!(Received::decode(&bytes[..end]).is_err(), "{end}");
         }
     }
 }

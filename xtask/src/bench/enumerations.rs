@@ -1,29 +1,23 @@
 //! `cargo xtask bench enumerations`: how fast many machines are enumerated, by each wire over HTTP,
 //! and what it costs the service in memory.
 //!
-//! The client ([`client`]) writes requests as bytes and looks for the few things in the answers that
-//! it needs, so that what is measured is the service.
-
-mod client;
+//! The client ([`super::client`]) writes requests as bytes and looks for the few things in the answers
+//! that it needs, so that what is measured is the service.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use client::{CimXml, Connection, WsMan};
 use serde::Serialize;
-use serde_json::Value;
 
+use super::client::{CimXml, Connection, Enumerated, WsMan};
+use super::service::Service;
 use crate::setup::{self, Need};
-use crate::{Failure, Outcome, WrongUsage, process};
+use crate::{Failure, Outcome, WrongUsage};
 
 pub const NAME: &str = "enumerations";
 const DEFAULT_MACHINES: usize = 10_000;
 /// Times that each enumeration is run; the middle one is shown.
 const ROUNDS: usize = 3;
-const PASSWORD: &str = "only for this benchmark";
-const USER: &str = "bench";
 
 /// What one way to enumerate came to.
 #[derive(Debug, Serialize)]
@@ -44,8 +38,7 @@ pub fn run(arguments: &[String]) -> Outcome {
         .prefix("rootvirt-bench-")
         .tempdir_in("/var/tmp")?;
     let service = Service::start(&program, folder.path())?;
-    eprintln!("defining {machines} machines");
-    define(&service, machines)?;
+    service.define(machines)?;
     let mut rows = Vec::new();
     for size in [1000, 100] {
         rows.push(measured(
@@ -109,16 +102,10 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
-/// What an enumeration is asked about.
-pub(super) struct Enumerated {
-    pub objects: usize,
-    pub first: Duration,
-}
-
 fn measured(
     service: &Service,
     way: String,
-    enumerate: impl Fn(&mut Connection) -> Result<Enumerated, Failure>,
+    enumerate: impl Fn(Connection) -> Result<Enumerated, Failure>,
 ) -> Result<Row, Failure> {
     eprintln!("{way}");
     let endpoint = if way.starts_with("WS-Man") {
@@ -128,12 +115,12 @@ fn measured(
     };
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
-        let mut connection = service.connect(endpoint)?;
+        let connection = service.connect(endpoint)?;
         let before = service.memory_kib("VmRSS")?;
         // "5" resets the peak.
-        fs::write(format!("/proc/{}/clear_refs", service.child.id()), "5")?;
+        fs::write(format!("/proc/{}/clear_refs", service.id()), "5")?;
         let began = Instant::now();
-        let found = enumerate(&mut connection)?;
+        let found = enumerate(connection)?;
         let all = began.elapsed();
         let peak = service.memory_kib("VmHWM")?;
         rounds.push(Row {
@@ -146,77 +133,4 @@ fn measured(
     }
     rounds.sort_by(|a, b| a.all_ms.total_cmp(&b.all_ms));
     Ok(rounds.swap_remove(ROUNDS / 2))
-}
-
-fn define(service: &Service, machines: usize) -> Outcome {
-    let mut connection = service.connect("cimxml")?;
-    let mut client = CimXml(&mut connection);
-    let management = client.name_of("Msvm_VirtualSystemManagementService")?;
-    for number in 0..machines {
-        client.define(&management, &format!("machine{number:05}"))?;
-    }
-    Ok(())
-}
-
-/// A running service with an account for the client.
-struct Service {
-    child: Child,
-    ready: Value,
-}
-
-impl Service {
-    fn start(program: &Path, folder: &Path) -> Result<Self, Failure> {
-        let data = folder.join("data");
-        let password: PathBuf = folder.join("password");
-        fs::write(&password, PASSWORD)?;
-        process::quiet(
-            Command::new(program)
-                .args(["account", "add", USER, "--role", "administrator"])
-                .arg("--data-dir")
-                .arg(&data)
-                .arg("--password-file")
-                .arg(&password),
-        )?;
-        let mut child = Command::new(program)
-            .args(["serve", "--accelerator", "tcg"])
-            .args(["--cimxml", "127.0.0.1:0", "--cimxml-tls", "off"])
-            .args(["--wsman", "127.0.0.1:0", "--wsman-tls", "off"])
-            .arg("--data-dir")
-            .arg(&data)
-            .env("ROOTVIRT_LOG", "error")
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut line = String::new();
-        if let Some(stdout) = child.stdout.take() {
-            use std::io::BufRead;
-            std::io::BufReader::new(stdout).read_line(&mut line)?;
-        }
-        let ready = serde_json::from_str(&line).map_err(|_| "the service did not get ready");
-        Ok(Service {
-            child,
-            ready: ready?,
-        })
-    }
-
-    fn connect(&self, endpoint: &str) -> Result<Connection, Failure> {
-        let address = self.ready["endpoints"][endpoint].as_str();
-        let address = address.ok_or_else(|| format!("the service does not serve {endpoint}"))?;
-        Connection::open(address, USER, PASSWORD)
-    }
-
-    fn memory_kib(&self, which: &str) -> Result<u64, Failure> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix(which));
-        let number =
-            line.and_then(|line| line.trim_matches([':', ' ', '\t', 'k', 'B']).parse().ok());
-        number.ok_or_else(|| format!("the kernel does not tell {which}").into())
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        // It keeps nothing that anybody wants.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

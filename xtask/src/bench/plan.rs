@@ -15,7 +15,9 @@ pub const USAGE: &str = "bench [snapshot] [--full] [--ram SIZE,...] [--load LOAD
     SIZE is like 4G or 512M; LOAD is idle, unlimited or MiB/s; --json ends with one line of JSON;\n      \
     --full takes hours; --from shows (and --write-docs writes down) an earlier run\n  \
     bench enumerations [--machines N] [--json]\n      \
-    how fast many machines are enumerated, over CIM-XML and WS-Management";
+    how fast many machines are enumerated, over CIM-XML and WS-Management\n  \
+    bench wires [--machines N] [--seconds N] [--rounds N] [--json] [--program FILE]\n      \
+    how fast queries, gets and method calls are answered, over each wire";
 
 const DEFAULT_ROUNDS: usize = 3;
 const FULL_ROUNDS: usize = 5;
