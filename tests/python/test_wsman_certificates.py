@@ -10,7 +10,7 @@ import pytest
 from conftest import PASSWORD
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from pypsrp.exceptions import AuthenticationError
 from test_wsman_clients import Client, text
 
@@ -29,7 +29,7 @@ class Pair:
         made = (x509.CertificateBuilder().subject_name(names).issuer_name(names)
                 .public_key(key.public_key()).serial_number(x509.random_serial_number())
                 .not_valid_before(now + start).not_valid_after(now + end)
-                .sign(key, hashes.SHA256()))
+                .sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()))
         self.fingerprint = made.fingerprint(hashes.SHA256()).hex()
         self.certificate, self.key = folder / f"{name}.pem", folder / f"{name}.key"
         self.certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
@@ -153,6 +153,19 @@ def test_what_becomes_of_certificate_and_account_holds_on_open_connections(
     assert first.ask("Basic " + base64.b64encode(f"admin:{PASSWORD}".encode()).decode())[0] == 200
 
 
+@pytest.mark.parametrize("key", [
+    rsa.generate_private_key(65537, 3072), ec.generate_private_key(ec.SECP256R1()),
+    ec.generate_private_key(ec.SECP384R1()), ed25519.Ed25519PrivateKey.generate(),
+], ids=["rsa", "p256", "p384", "ed25519"])
+def test_keys_of_every_kind_log_on(service, folder, key, request):
+    name = request.node.callspec.id
+    pair = Pair(folder, name, key=key)
+    service.run("account", "add", name, "--role", "viewer", "--certificate",
+                str(pair.certificate))
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        assert Bare(service, pair, version).ask() == (200, "")
+
+
 def test_certificates_hold_only_within_their_dates(service, folder):
     over = Pair(folder, "over", start=-2 * DAY, end=-DAY)
     early = Pair(folder, "early", start=DAY, end=2 * DAY)
@@ -176,7 +189,9 @@ def test_certificates_are_listed_and_belong_to_one_account(service, folder, lapt
     refused = service.run("account", "certificate", "watcher", "--add", str(laptop.certificate),
                           check=False)
     assert refused.returncode == 1 and "account laptop already" in refused.stderr
-    for wrong in (laptop.key, folder / "missing"):
+    # Nobody could prove to have the key.
+    strange = Pair(folder, "strange", key=ec.generate_private_key(ec.SECP521R1())).certificate
+    for wrong in (laptop.key, folder / "missing", strange):
         refused = service.run("account", "certificate", "laptop", "--add", str(wrong),
                               check=False)
         assert refused.returncode == 2 and str(wrong) in refused.stderr

@@ -225,6 +225,64 @@ def test_classes_are_told_as_cim_xml(service):
     assert caught.value.code == 2150858752
 
 
+def test_every_class_is_listed(service):
+    """As Get-CimClass without a name or with a pattern does."""
+    client = Client(service)
+    for namespace in ("root/virtualization", "root/virtualization/v2"):
+        selectors, options = SelectorSet(), OptionSet()
+        selectors.add_option("__cimnamespace", namespace)
+        selectors.add_option("ClassName", "")
+        for name in ("IncludeInheritanceHierarchy", "IncludeInheritedElements",
+                     "IncludeQualifiers"):
+            options.add_option(name, "true")
+        request = ET.Element(ENUMERATION + "Enumerate")
+        ET.SubElement(request, MANAGEMENT + "OptimizeEnumeration")
+        ET.SubElement(request, MANAGEMENT + "MaxElements").text = "32000"
+        answer = client.wsman.enumerate(CLASSES + "*", request, option_set=options,
+                                        selector_set=selectors)
+        found = answer.findall(".//CLASS")
+        context = answer.findtext(f".//{ENUMERATION}EnumerationContext")
+        while context:
+            request = ET.Element(ENUMERATION + "Pull")
+            ET.SubElement(request, ENUMERATION + "EnumerationContext").text = context
+            ET.SubElement(request, ENUMERATION + "MaxElements").text = "32000"
+            answer = client.wsman.pull(CLASSES + "*", request)
+            found.extend(answer.findall(".//CLASS"))
+            context = answer.findtext(f".//{ENUMERATION}EnumerationContext")
+        names = [it.get("NAME") for it in found]
+        same = service.connect().EnumerateClassNames(namespace=namespace, DeepInheritance=True)
+        assert len(names) > 100 and sorted(names) == sorted(same)
+        job = found[names.index("Msvm_ConcreteJob")]
+        assert job.get("DERIVATION").startswith("CIM_ConcreteJob,")
+        assert {"RequestStateChange", "GetError"} <= {it.get("NAME") for it in job.iter("METHOD")}
+
+
+def test_bytes_are_taken_as_numbers_and_as_base64(service, guest):
+    client = Client(service)
+    machine, = client.query(
+        f"SELECT * FROM Msvm_ComputerSystem WHERE ElementName='{guest.name}'")
+    selectors = {"SystemName": text(machine, "Name")}
+
+    def type_codes(*values):
+        resource = WMI + "Msvm_Keyboard"
+        body = ET.Element(f"{{{resource}}}TypeScancodes_INPUT")
+        for value in values:
+            ET.SubElement(body, f"{{{resource}}}Scancodes").text = value
+        names = SelectorSet()
+        for name, value in selectors.items():
+            names.add_option(name, value)
+        answer = client.wsman.invoke(f"{resource}/TypeScancodes", resource, body,
+                                     selector_set=names)
+        return int(text(answer.find(f".//{{{resource}}}TypeScancodes_OUTPUT"), "ReturnValue"))
+
+    # Shift down and up; half of a code.
+    assert type_codes("42", "170") == type_codes("Kqo=") == 0
+    assert type_codes("224") == type_codes("4A==") == 32773
+    with pytest.raises(WSManFaultError) as caught:
+        type_codes("Kqo")
+    assert "Scancodes" in str(caught.value)
+
+
 def test_basic_is_not_heard_from_elsewhere_in_the_clear():
     """Neither offered nor looked at: right credentials and wrong ones fare alike."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

@@ -3,6 +3,7 @@
 //! whether it still holds, is the protocol's and the program's to say, by its fingerprint: no
 //! authority vouches for it, so none is named to clients.
 
+use crate::x509::Summary;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -19,6 +20,15 @@ pub const LARGEST_CERTIFICATES: usize = 16 << 10;
 /// whose key they have; [`Peer::client_certificate`](crate::Peer::client_certificate) tells which.
 pub fn ask_for_certificates(provider: Arc<CryptoProvider>) -> Arc<dyn ClientCertVerifier> {
     Arc::new(Asking { provider })
+}
+
+/// Whether the handshake can prove that somebody has the key of such a certificate. The length of an
+/// RSA key is not looked at.
+pub fn can_be_proved(provider: &CryptoProvider, certificate: &Summary) -> bool {
+    let known = provider.signature_verification_algorithms.all.iter();
+    known
+        .map(|it| it.public_key_alg_id())
+        .any(|it| it.as_ref() == certificate.key_algorithm)
 }
 
 #[derive(Debug)]

@@ -30,7 +30,7 @@ pub mod x509;
 
 pub use authentication::{Authenticator, Identity, Verification};
 pub use body::{AnswerBody, BodyError, ReceivedBody, answer_body, discard, set_header};
-pub use client_certificate::{LARGEST_CERTIFICATES, ask_for_certificates};
+pub use client_certificate::{LARGEST_CERTIFICATES, ask_for_certificates, can_be_proved};
 pub use limits::HttpLimits;
 pub use peer::Peer;
 pub use server::{BindError, Listen, LocalAddress, Server, ServerConfig, Service, Tls};

@@ -70,6 +70,8 @@ pub struct Summary {
     pub not_before: i64,
     /// The last second in which it is valid, since 1970 (UTC).
     pub not_after: i64,
+    /// `AlgorithmIdentifier` of its key: the content, without tag and length.
+    pub key_algorithm: Vec<u8>,
 }
 
 /// Characters of a common name that are looked at.
@@ -92,13 +94,16 @@ pub fn read(certificate: &[u8]) -> Option<Summary> {
     let (_algorithm, rest) = element(rest, SEQUENCE)?;
     let (_issuer, rest) = element(rest, SEQUENCE)?;
     let (validity, rest) = element(rest, SEQUENCE)?;
-    let (subject, _) = element(rest, SEQUENCE)?;
+    let (subject, rest) = element(rest, SEQUENCE)?;
+    let (key, _) = element(rest, SEQUENCE)?;
+    let (key_algorithm, _) = element(key, SEQUENCE)?;
     let (not_before, validity) = time(validity)?;
     let (not_after, _) = time(validity)?;
     Some(Summary {
         common_name: common_name(subject),
         not_before,
         not_after,
+        key_algorithm: key_algorithm.to_vec(),
     })
 }
 

@@ -19,6 +19,10 @@ use std::collections::HashMap;
 
 /// How deep embedded instances may stand in each other.
 const DEEPEST: usize = 8;
+/// The type whose values go as base64.
+const BYTES: Type = Type::array(CimType::Uint8);
+/// Characters of base64 that are read: a byte becomes a value of many.
+const LONGEST_BASE64: usize = 256 << 10;
 
 /// What an instance is written as.
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +156,7 @@ impl ValueReader<'_> {
     ) -> Result<Value, Fault> {
         match elements {
             [] => Ok(Value::Null),
+            [one] if ty == Some(BYTES) && one.children.is_empty() && !one.is_nil() => bytes(one),
             [one] => self.item(one, ty, depth),
             several => several
                 .iter()
@@ -236,6 +241,35 @@ impl ValueReader<'_> {
     }
 }
 
+/// An array of bytes in one element: one of them, as a number of up to three digits, or all of them in
+/// base64 (DSP0230 7.2.2, and how they go out), which has a multiple of four.
+fn bytes(element: &Element) -> Result<Value, Fault> {
+    let text = element.trimmed();
+    let wrong = |reason: String| {
+        let reason = format!("{}: {reason}", element.local);
+        Fault::parameter("InvalidValue", &reason)
+    };
+    let is_number = text.len() < 4 && text.parse::<u8>().is_ok();
+    if is_number {
+        return Ok(Value::String(text.to_owned()));
+    }
+    if text.len() > LONGEST_BASE64 {
+        return Err(wrong(format!(
+            "base64 of {} characters; there may be {LONGEST_BASE64}.",
+            text.len()
+        )));
+    }
+    let packed: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    let decoded = BASE64_STANDARD.decode(packed).map_err(|error| {
+        wrong(format!(
+            "neither a number from 0 to 255 nor base64 of bytes ({error})."
+        ))
+    })?;
+    Ok(Value::Array(
+        decoded.into_iter().map(Value::Uint8).collect(),
+    ))
+}
+
 /// Elements by name, in the order in which the names first come.
 pub fn grouped(elements: &[Element]) -> Vec<(&str, Vec<&Element>)> {
     let mut groups: Vec<(&str, Vec<&Element>)> = Vec::new();
@@ -277,4 +311,54 @@ fn write_plain(w: &mut Writer, element: &Element) {
         write_plain(w, child);
     }
     w.close();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BYTES, LONGEST_BASE64, ValueReader};
+    use crate::soap::xml::{Limits, parse};
+    use cim::mof::Repository;
+    use cim::{CimType, Type, Value};
+
+    fn read(content: &str, ty: Type) -> Option<Value> {
+        let text = format!("<all>{content}</all>");
+        let all = parse(text.as_bytes(), Limits::REQUEST).expect("XML").root;
+        let schema = Repository::compile(&[]).expect("an empty schema");
+        let elements: Vec<_> = all.children.iter().collect();
+        ValueReader { schema: &schema }
+            .value(&elements, Some(ty))
+            .ok()
+    }
+
+    #[test]
+    fn bytes_come_as_numbers_and_as_base64() {
+        let bytes = |bytes: &[u8]| {
+            Some(Value::Array(
+                bytes.iter().map(|it| Value::Uint8(*it)).collect(),
+            ))
+        };
+        let text = |text: &str| Value::from(text.to_owned());
+        assert_eq!(
+            read("<c>HmF/4A==</c>", BYTES),
+            bytes(&[0x1e, 0x61, 0x7f, 0xe0])
+        );
+        assert_eq!(
+            read("<c> Hm\nF/\n4A==</c>", BYTES),
+            bytes(&[0x1e, 0x61, 0x7f, 0xe0])
+        );
+        // Four digits are no number that fits, and base64 of three bytes.
+        assert_eq!(read("<c>1234</c>", BYTES), bytes(&[0xd7, 0x6d, 0xf8]));
+        assert_eq!(read("<c></c>", BYTES), bytes(&[]));
+        assert_eq!(read("<c>30</c>", BYTES), Some(text("30")));
+        let several = Value::Array(vec![text("30"), text("158")]);
+        assert_eq!(read("<c>30</c><c>158</c>", BYTES), Some(several));
+        let long = "A".repeat(LONGEST_BASE64 + 4);
+        for wrong in ["300", "HmF", "HmF/4A", "-1", "a b!", &long] {
+            assert_eq!(read(&format!("<c>{wrong}</c>"), BYTES), None, "{wrong:.9}");
+        }
+        // One byte is no array, and text none of bytes.
+        for ty in [Type::scalar(CimType::Uint8), Type::array(CimType::String)] {
+            assert_eq!(read("<c>HmF/4A==</c>", ty), Some(text("HmF/4A==")));
+        }
+    }
 }

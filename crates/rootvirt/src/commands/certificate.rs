@@ -3,8 +3,8 @@
 use crate::cli::Format;
 use crate::failure::Failure;
 use crate::output::Rows;
-use http_server::LARGEST_CERTIFICATES;
 use http_server::x509::{self, Fingerprint};
+use http_server::{LARGEST_CERTIFICATES, can_be_proved};
 use machines::accounts::AccountCertificate;
 use machines::model::Timestamp;
 use rustls::pki_types::CertificateDer;
@@ -43,6 +43,12 @@ pub fn read(file: &Path) -> Result<AccountCertificate, Failure> {
         .map_err(|error| wrong(format!("TLS would not take the certificate ({error}).")))?;
     let unreadable = || wrong("the certificate cannot be read.".to_owned());
     let summary = x509::read(&certificate).ok_or_else(unreadable)?;
+    if !can_be_proved(&rustls::crypto::ring::default_provider(), &summary) {
+        return Err(wrong(
+            "TLS has no use for a key of its kind here; it may be RSA, P-256, P-384 or Ed25519."
+                .to_owned(),
+        ));
+    }
     let fingerprint = Fingerprint::of(&certificate).ok_or_else(unreadable)?;
     let micros = |seconds: i64| Timestamp(seconds.saturating_mul(1_000_000));
     Ok(AccountCertificate {

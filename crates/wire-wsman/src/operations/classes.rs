@@ -1,7 +1,8 @@
-//! GetClass: Get at the address of CIM-XML's classes ([MS-WSMV] 3.1.4.1.34), which is how CIM cmdlets
-//! learn of types. The answer is a class as CIM-XML writes it (DSP0201), in no namespace.
+//! Classes: Get and Enumerate at the address of CIM-XML's classes ([MS-WSMV] 3.1.4.1.34), which is how
+//! CIM cmdlets learn of types and list them. Classes are as CIM-XML writes them (DSP0201), in no
+//! namespace.
 //!
-//! Not here: lists of classes; who wants those asks over CIM-XML.
+//! Not here: how enumerations go on; see `enumeration`.
 
 use super::Call;
 use crate::reference::SelectorValue;
@@ -9,7 +10,7 @@ use crate::resource::split_namespace;
 use crate::soap::fault::Fault;
 use crate::soap::reply::Reply;
 use crate::soap::uri;
-use cim::{Name, Namespace};
+use cim::{Name, Namespace, ObjectPath};
 use cim_broker::ClassOptions;
 
 /// The selector that names the class where the address does not.
@@ -31,6 +32,17 @@ fn class_in(address: &str) -> Option<&str> {
 }
 
 pub(super) fn get(call: &Call) -> Result<Reply, Fault> {
+    let (namespace, class) = named(call)?;
+    let Some(class) = class else {
+        let reason = format!("The selector {CLASS_SELECTOR}, which names the class, is missing.");
+        return Err(Fault::selectors("InsufficientSelectors", reason));
+    };
+    let text = ClassForm::of(call).text(call, &namespace, &class)?;
+    Ok(Reply::with_body(text))
+}
+
+/// The namespace that a request is about, and the class that it names, if any.
+fn named(call: &Call) -> Result<(Namespace, Option<Name>), Fault> {
     let target = call.request.target()?;
     let (namespace, selectors) = split_namespace(&target.selectors)?;
     let mut class = class_in(&target.uri).filter(|name| *name != "*");
@@ -45,32 +57,83 @@ pub(super) fn get(call: &Call) -> Result<Reply, Fault> {
             }
         }
     }
-    let Some(class) = class.filter(|name| !name.is_empty()) else {
-        let reason = format!("The selector {CLASS_SELECTOR}, which names the class, is missing.");
-        return Err(Fault::selectors("InsufficientSelectors", reason));
-    };
     let namespace = namespace.unwrap_or_else(|| Namespace::new("root/cimv2"));
-    let (name, broker) = (Name::new(class), call.broker());
-    let class_origin = call.chosen("IncludeClassOrigin", false);
-    let options = ClassOptions {
-        local_only: !call.chosen("IncludeInheritedElements", true),
-        include_qualifiers: call.chosen("IncludeQualifiers", true),
-        include_class_origin: class_origin,
-        property_list: None,
+    let class = class.filter(|name| !name.is_empty());
+    Ok((namespace, class.map(Name::new)))
+}
+
+/// The classes that an enumeration is about, parents first: those that derive from the one that is
+/// named, directly or, with `deep`, through others; without one, those that derive from none, or all.
+pub(super) fn find(call: &Call, deep: bool) -> Result<(Namespace, Vec<ObjectPath>), Fault> {
+    let (namespace, above) = named(call)?;
+    let names_alone = ClassOptions {
+        local_only: true,
+        include_qualifiers: false,
+        include_class_origin: false,
+        property_list: Some(Vec::new()),
     };
-    let class = broker.get_class(&call.context, &namespace, &name, &options)?;
-    let derivation = call.chosen("IncludeInheritanceHierarchy", false).then(|| {
-        let mut above = Vec::new();
-        let mut next = class.superclass.clone();
-        let schema = broker.schema(&namespace).ok();
-        while let (Some(name), Some(schema)) = (next, schema) {
-            next = schema.class(&name).and_then(|it| it.superclass.clone());
-            above.push(name);
+    let found = call.broker().enumerate_classes(
+        &call.context,
+        &namespace,
+        above.as_ref(),
+        deep,
+        &names_alone,
+    )?;
+    let paths = found.into_iter().map(|it| ObjectPath::of_class(it.name));
+    Ok((namespace, paths.collect()))
+}
+
+/// What is told of a class.
+#[derive(Clone, Copy, Debug)]
+pub struct ClassForm {
+    inherited: bool,
+    qualifiers: bool,
+    origin: bool,
+    hierarchy: bool,
+}
+
+impl ClassForm {
+    /// What a request's options ask for.
+    pub(super) fn of(call: &Call) -> Self {
+        ClassForm {
+            inherited: call.chosen("IncludeInheritedElements", true),
+            qualifiers: call.chosen("IncludeQualifiers", true),
+            origin: call.chosen("IncludeClassOrigin", false),
+            hierarchy: call.chosen("IncludeInheritanceHierarchy", false),
         }
-        above
-    });
-    let text = cim_xml::embedded::write_class(&class, derivation.as_deref(), class_origin);
-    Ok(Reply::with_body(text))
+    }
+
+    /// A class, as CIM-XML.
+    pub(super) fn text(
+        self,
+        call: &Call,
+        namespace: &Namespace,
+        name: &Name,
+    ) -> Result<String, Fault> {
+        let broker = call.broker();
+        let options = ClassOptions {
+            local_only: !self.inherited,
+            include_qualifiers: self.qualifiers,
+            include_class_origin: self.origin,
+            property_list: None,
+        };
+        let class = broker.get_class(&call.context, namespace, name, &options)?;
+        let derivation = self.hierarchy.then(|| {
+            let mut above = Vec::new();
+            let mut next = class.superclass.clone();
+            let schema = broker.schema(namespace).ok();
+            while let (Some(name), Some(schema)) = (next, schema) {
+                next = schema.class(&name).and_then(|it| it.superclass.clone());
+                above.push(name);
+            }
+            above
+        });
+        Ok(cim_xml::embedded::write_class(
+            &class,
+            derivation.as_deref(),
+            self.origin,
+        ))
+    }
 }
 
 impl Call {

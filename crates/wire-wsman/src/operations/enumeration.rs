@@ -2,8 +2,9 @@
 //! clients pull with the address of another class than they enumerated.
 
 use super::Call;
-use super::enumerations::{Enumeration, Mode};
-use super::filter::{Polymorphism, read_filter};
+use super::classes::{self, ClassForm};
+use super::enumerations::{Enumeration, Mode, ObjectForm, Rest, Shown};
+use super::filter::{Filter, Polymorphism, read_filter};
 use crate::instance::{Form, write_instance};
 use crate::soap::duration::{format_duration, parse_expiry};
 use crate::soap::fault::Fault;
@@ -11,7 +12,8 @@ use crate::soap::reply::Reply;
 use crate::soap::uri;
 use crate::soap::writer::Writer;
 use crate::soap::xml::Element;
-use cim::{Instance, Name};
+use cim::{Instance, Name, Namespace};
+use std::time::Duration;
 
 /// Objects that one answer may hold, whatever the client asks for.
 const MOST_ITEMS: usize = 32_000;
@@ -22,31 +24,63 @@ pub(super) fn enumerate(call: &Call) -> Result<Reply, Fault> {
     let mode = mode(body)?;
     let polymorphism = polymorphism(body)?;
     let filter = read_filter(body)?;
-    let lifetime = match body.child(uri::ENUMERATION, "Expires") {
-        None => call.operations.enumerations.limits().lifetime,
-        Some(expires) => {
-            let asked = parse_expiry(expires.trimmed()).ok_or_else(|| {
-                let reason = "Expires is neither a duration nor a moment to come.";
-                Fault::expiry(uri::ENUMERATION, reason)
-            })?;
-            asked.min(call.operations.enumerations.limits().longest_lifetime)
-        }
-    };
+    let lifetime = lifetime(call, body)?;
     let (namespace, rest) = call.find(&resource, filter, mode)?;
-    let total = rest.len();
     let class = resource.class.as_ref();
-    let subclasses = class.map(|it| (it.clone(), polymorphism));
-    let mut enumeration = Enumeration {
+    let form = ObjectForm {
+        subclasses: class.map(|it| (it.clone(), polymorphism)),
         family: resource.family,
         mode,
-        namespace,
-        ended: false,
-        subclasses,
         without_nil: call.without_nil(),
-        rest,
-        pending: None,
-        lifetime,
     };
+    let shown = Shown::Objects(form);
+    opened(
+        call,
+        body,
+        Enumeration::new(shown, namespace, rest, lifetime),
+    )
+}
+
+/// Enumerates classes (MS-WSMV 3.1.4.1.34), as CIM cmdlets list them.
+pub(super) fn enumerate_classes(call: &Call) -> Result<Reply, Fault> {
+    let body = operation(call, "Enumerate")?;
+    if mode(body)? != Mode::Objects {
+        let reason = "Classes have no endpoint references; leave EnumerationMode out.";
+        return Err(Fault::unsupported("EnumerationMode", reason));
+    }
+    if read_filter(body)? != Filter::None {
+        let reason = "Classes are not filtered here: give the selector ClassName for what derives \
+                      from one, and choose among the answers.";
+        return Err(Fault::unsupported("FilteredEnumeration", reason));
+    }
+    let lifetime = lifetime(call, body)?;
+    let deep = polymorphism(body)? != Polymorphism::None;
+    let (namespace, names) = classes::find(call, deep)?;
+    let shown = Shown::Classes(ClassForm::of(call));
+    let rest = Rest::of_paths(names);
+    opened(
+        call,
+        body,
+        Enumeration::new(shown, namespace, rest, lifetime),
+    )
+}
+
+/// How long the enumeration is to wait for each pull.
+fn lifetime(call: &Call, body: &Element) -> Result<Duration, Fault> {
+    let limits = call.operations.enumerations.limits();
+    let Some(expires) = body.child(uri::ENUMERATION, "Expires") else {
+        return Ok(limits.lifetime);
+    };
+    let asked = parse_expiry(expires.trimmed()).ok_or_else(|| {
+        let reason = "Expires is neither a duration nor a moment to come.";
+        Fault::expiry(uri::ENUMERATION, reason)
+    })?;
+    Ok(asked.min(limits.longest_lifetime))
+}
+
+/// The answer to Enumerate, with the first items if they are wanted.
+fn opened(call: &Call, body: &Element, mut enumeration: Enumeration) -> Result<Reply, Fault> {
+    let (total, lifetime) = (enumeration.rest.len(), enumeration.lifetime);
     let optimized = body.child(uri::WSMAN, "OptimizeEnumeration").is_some();
     let items = match optimized {
         true => {
@@ -170,34 +204,48 @@ impl Call {
 
     /// The next item, as XML.
     fn next_item(&self, enumeration: &mut Enumeration) -> Result<Option<String>, Fault> {
-        let exact = match &enumeration.subclasses {
-            Some((class, Polymorphism::None)) => Some(class.clone()),
+        let (space, rest) = (&enumeration.namespace, &mut enumeration.rest);
+        let form = match &enumeration.shown {
+            Shown::Objects(form) => form,
+            Shown::Classes(form) => {
+                let next = rest.next_path()?;
+                let text = next.map(|it| form.text(self, space, &it.class));
+                return text.transpose();
+            }
+        };
+        let exact = match &form.subclasses {
+            Some((class, Polymorphism::None)) => Some(class),
             _ => None,
         };
-        let wanted = |class: &Name| exact.as_ref().is_none_or(|it| it == class);
-        if enumeration.mode == Mode::References {
-            while let Some(path) = enumeration.rest.next_path()? {
+        let wanted = |class: &Name| exact.is_none_or(|it| it == class);
+        if form.mode == Mode::References {
+            while let Some(path) = rest.next_path()? {
                 if wanted(&path.class) {
                     let mut w = Writer::default();
                     w.open("a:EndpointReference");
-                    enumeration.family.reference(&path).write(&mut w);
+                    form.family.reference(&path).write(&mut w);
                     return Ok(Some(w.finish()));
                 }
             }
             return Ok(None);
         }
-        while let Some(instance) = enumeration.rest.next_object()? {
+        while let Some(instance) = rest.next_object()? {
             if wanted(&instance.class) {
-                return self.item(enumeration, instance).map(Some);
+                return self.item(form, space, instance).map(Some);
             }
         }
         Ok(None)
     }
 
-    fn item(&self, enumeration: &Enumeration, mut instance: Instance) -> Result<String, Fault> {
-        let shown_as = match &enumeration.subclasses {
+    fn item(
+        &self,
+        shown: &ObjectForm,
+        space: &Namespace,
+        mut instance: Instance,
+    ) -> Result<String, Fault> {
+        let shown_as = match &shown.subclasses {
             Some((class, Polymorphism::Exclude)) => {
-                let schema = self.broker().schema(&enumeration.namespace)?;
+                let schema = self.broker().schema(space)?;
                 schema.class(class)
             }
             _ => None,
@@ -209,14 +257,14 @@ impl Call {
         }
         let form = Form {
             class: shown_as.map(|it| &it.name),
-            without_nil: enumeration.without_nil,
+            without_nil: shown.without_nil,
         };
         let mut w = Writer::default();
-        let both = enumeration.mode == Mode::Both;
+        let both = shown.mode == Mode::Both;
         if both {
             w.open("w:Item");
         }
-        write_instance(&mut w, &instance, &enumeration.family, form);
+        write_instance(&mut w, &instance, &shown.family, form);
         if both {
             let path = instance.path.as_ref().ok_or_else(|| {
                 Fault::unsupported(
@@ -225,7 +273,7 @@ impl Call {
                 )
             })?;
             w.open("a:EndpointReference");
-            enumeration.family.reference(path).write(&mut w);
+            shown.family.reference(path).write(&mut w);
             w.close();
         }
         Ok(w.finish())

@@ -5,6 +5,7 @@
 //! none. What waits is the broker's stream, so that an enumeration of ten thousand objects costs a
 //! handle on each, not the objects.
 
+use super::classes::ClassForm;
 use super::filter::Polymorphism;
 use crate::resource::Family;
 use crate::soap::fault::Fault;
@@ -140,8 +141,16 @@ pub fn no_references() -> CimError {
     )
 }
 
-/// An enumeration.
-pub struct Enumeration {
+/// How what is enumerated is shown.
+pub enum Shown {
+    /// Instances.
+    Objects(ObjectForm),
+    /// Classes, named by paths.
+    Classes(ClassForm),
+}
+
+/// How instances are shown.
+pub struct ObjectForm {
     /// How addresses are made.
     pub family: Family,
     /// What the items are.
@@ -150,6 +159,12 @@ pub struct Enumeration {
     pub subclasses: Option<(Name, Polymorphism)>,
     /// Whether null properties are left out.
     pub without_nil: bool,
+}
+
+/// An enumeration.
+pub struct Enumeration {
+    /// How its items are shown.
+    pub shown: Shown,
     /// The namespace of the objects.
     pub namespace: Namespace,
     /// What is left.
@@ -163,6 +178,18 @@ pub struct Enumeration {
 }
 
 impl Enumeration {
+    /// One from which nothing was pulled.
+    pub fn new(shown: Shown, namespace: Namespace, rest: Rest, lifetime: Duration) -> Self {
+        Enumeration {
+            shown,
+            namespace,
+            rest,
+            pending: None,
+            ended: false,
+            lifetime,
+        }
+    }
+
     /// Whether all has been pulled.
     pub fn is_over(&self) -> bool {
         self.pending.is_none() && self.ended

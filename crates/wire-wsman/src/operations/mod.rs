@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! transfer       Get, Put, Create, Delete
-//! classes        Get of a class
+//! classes        Get of a class, and which classes are enumerated
 //! enumeration    Enumerate, Pull, Release;  filter: what is enumerated
 //! invoke         methods
 //! eventing       Subscribe, Renew, GetStatus, Unsubscribe, pulls of events
@@ -156,6 +156,9 @@ impl Call {
             (uri::TRANSFER, "Put") => transfer::put,
             (uri::TRANSFER, "Create") => transfer::create,
             (uri::TRANSFER, "Delete") => transfer::delete,
+            (uri::ENUMERATION, "Enumerate") if classes::is_meant(&self) => {
+                enumeration::enumerate_classes
+            }
             (uri::ENUMERATION, "Enumerate") => enumeration::enumerate,
             (uri::ENUMERATION, "Pull") if eventing::is_pull(&self) => {
                 return eventing::pull(self).await;

@@ -6,6 +6,7 @@ mod model;
 
 mod calls;
 mod certificates;
+mod classes;
 mod driver;
 mod enumerations;
 mod events;
