@@ -38,12 +38,22 @@ pub(crate) async fn stop_sending(process: &qemu::Process) {
     }
 }
 
+/// Of an image with a parent, this part of the guest's memory is reserved on the disk beforehand, and
+/// more when it is needed. That there is room for all of it has been checked; but space that is taken
+/// and given back again keeps the file system busy, and with it the guest's own writes.
+const EXPECTED_CHANGE: u64 = 16;
+
 /// A receiver for the machine's memory, to be written to `path`.
 pub(crate) async fn listen(work: &Work, image: ImageId, path: &Path) -> Result<Receiver, Error> {
     let socket = work.host.run_dir(work.record.id).join(MEMORY_SOCKET);
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(files::TEMPORARY);
     let parent = images::below(work).await;
+    let ram = work.record.settings.memory.quantity_mib << 20;
+    let expected = match parent {
+        None => ram,
+        Some(_) => ram / EXPECTED_CHANGE,
+    };
     let receiver = Receiver::listen(Config {
         socket,
         temporary: temporary.into(),
@@ -57,7 +67,7 @@ pub(crate) async fn listen(work: &Work, image: ImageId, path: &Path) -> Result<R
         id: images::in_file(image),
         parent,
         compression: Compression::None,
-        expected: work.record.settings.memory.quantity_mib << 20,
+        expected,
     })
     .map_err(Error::qemu("Listening for the guest's memory"))?;
     receiver

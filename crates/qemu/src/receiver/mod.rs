@@ -15,6 +15,7 @@
 mod file;
 mod place;
 mod ring;
+mod stock;
 
 use ::memory_image::builder::Counts;
 use ::memory_image::stream::StreamError;

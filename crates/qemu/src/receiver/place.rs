@@ -10,14 +10,15 @@ use ::memory_image::stream::{FeedError, Parser};
 use rustix::process::{getpriority_process, setpriority_process};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Blocks that are made before anybody may begin: one for so many MiB of the guest's memory, but at
-/// least and at most as many. More than a sixteenth of the memory has seldom been needed at once.
+/// least and at most as many; beyond the least, only for so long.
 const MADE_FIRST_FOR: u64 = 64;
-const MADE_FIRST: (u64, u64) = (8, 128);
+const MADE_FIRST: (u64, u64) = (8, 64);
+const MADE_FIRST_WITHIN: Duration = Duration::from_millis(150);
 /// Blocks that are kept free from then on.
-const KEPT_FREE: usize = 32;
+const KEPT_FREE: usize = 8;
 /// Memory for bytes that are being collected or written.
 pub const WRITE_LIMIT: usize = 8 * BLOCK;
 /// Threads that write: while one waits for the disk, the other has the next block there already.
@@ -61,9 +62,11 @@ fn build(
     let mut parser = Parser::default();
     let (least, most) = MADE_FIRST;
     let first = (config.origin.ram_mib / MADE_FIRST_FOR).clamp(least, most);
-    shared.writes.make_early(WRITE_LIMIT / BLOCK);
-    let first = usize::try_from(first).unwrap_or(usize::MAX);
-    shared.ring.make_early(first);
+    let number = |blocks| usize::try_from(blocks).unwrap_or(usize::MAX);
+    let writes = WRITE_LIMIT / BLOCK;
+    shared.writes.make_early(writes, writes, Duration::ZERO);
+    let made = (number(first), number(least));
+    shared.ring.make_early(made.0, made.1, MADE_FIRST_WITHIN);
     shared.ready.send_replace(true);
     let mut modesty = Modesty::new();
     let for_room = shared.clone();
@@ -138,8 +141,8 @@ impl Modesty {
     fn adapt(&mut self, used: usize, over: bool) {
         let modest = match used {
             _ if over => false,
-            ..=25 => true,
-            26..=50 => self.modest,
+            ..=50 => true,
+            51..=75 => self.modest,
             _ => false,
         };
         let Some(usual) = self.usual.filter(|_| modest != self.modest) else {

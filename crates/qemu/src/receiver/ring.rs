@@ -1,9 +1,9 @@
 //! Blocks of memory on their way from one thread to another.
 //!
-//! Blocks are made when they are needed, up to a limit, used again, and given back to the host
-//! when the ring is dropped. With a filled block goes what the next thread must know of it.
+//! Blocks are made when they are needed, up to a limit, used again, and in the end kept for a while
+//! for the next stream ([`stock`]). With a filled block goes what the next thread must know of it.
 
-use super::ReceiveError;
+use super::{ReceiveError, stock};
 use crate::raw::Block;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -71,9 +71,14 @@ impl<T> Ring<T> {
 
     /// Makes blocks until as many are free, their pages touched: the kernel's zeroing, and where
     /// this machine is a virtual one its host's, can take tens of milliseconds for some of them.
-    /// Failing to is no failure.
-    pub fn make_early(&self, blocks: usize) {
-        while self.make_one(blocks, false) {}
+    /// After `least` of them it takes no longer than this. Failing to is no failure.
+    pub fn make_early(&self, blocks: usize, least: usize, time: Duration) {
+        let began = Instant::now();
+        while self.make_one(blocks, false) {
+            if began.elapsed() >= time && self.state().free.len() >= least {
+                return;
+            }
+        }
     }
 
     /// Keeps blocks free in the same way until nothing more is to be filled. For a thread of its own.
@@ -96,10 +101,13 @@ impl<T> Ring<T> {
         }
         state.made += 1;
         drop(state);
-        let made = Block::map(BLOCK).map(|mut block| {
-            block.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
-            block
-        });
+        let made = match stock::take() {
+            Some(block) => Ok(block),
+            None => Block::map(BLOCK).map(|mut block| {
+                block.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+                block
+            }),
+        };
         let mut state = self.state();
         let fine = match made {
             Ok(block) => {
@@ -190,9 +198,10 @@ impl<T> Ring<T> {
         self.freed.notify_one();
     }
 
-    /// How much of the limit is in use.
+    /// How much of what has been made is in use.
     pub fn used_percent(&self) -> usize {
-        self.state().in_use.saturating_mul(100) / self.limit
+        let state = self.state();
+        state.in_use.saturating_mul(100) / state.made.max(1)
     }
 
     /// The last block has been pushed.
@@ -219,11 +228,11 @@ impl<T> Ring<T> {
         self.state().stopped
     }
 
-    /// Gives the memory back, and tells how much was in use at most and how long anybody waited
+    /// Gives the memory up, and tells how much was in use at most and how long anybody waited
     /// for a block.
     pub fn give_back(&self) -> (usize, Duration) {
         let mut state = self.state();
-        state.free = Vec::new();
+        stock::keep(std::mem::take(&mut state.free));
         state.filled = VecDeque::new();
         (state.high_water.saturating_mul(BLOCK), state.stalled)
     }
