@@ -320,6 +320,18 @@ impl ImageFile {
         }
     }
 
+    /// Lets the kernel read neighbouring slots into its cache.
+    pub(crate) fn prefetch(&self, slot: usize, slots: usize) {
+        let start = self.offset(slot);
+        let length = match self.header.compression {
+            Compression::None => slots as u64 * PAGE as u64,
+            Compression::Zstd => self.offset(slot + slots).saturating_sub(start),
+        };
+        // It is a hint: nothing depends on it. No length would mean all of the file.
+        let length = std::num::NonZeroU64::new(length.max(PAGE as u64));
+        let _ = rustix::fs::fadvise(&self.file, start, length, rustix::fs::Advice::WillNeed);
+    }
+
     /// Lets the kernel drop what it has cached of the file.
     fn forget(&self) {
         // It is a hint: nothing depends on it.

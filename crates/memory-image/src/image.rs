@@ -338,6 +338,33 @@ impl MemoryImage {
         Ok(())
     }
 
+    /// Lets the kernel read pages into its cache that will soon be read from here, wherever in the
+    /// chain they are. A hint, which does not wait for them.
+    pub fn prefetch(&self, block: usize, first: u64, pages: u64) {
+        let start = usize::try_from(first).unwrap_or(usize::MAX);
+        let end = start.saturating_add(usize::try_from(pages).unwrap_or(usize::MAX));
+        let places = self.places(block);
+        let places = places.get(start..end.min(places.len())).unwrap_or_default();
+        let mut slots = places.iter().filter_map(|place| place.slot());
+        let Some(mut run) = slots.next().map(|(file, slot)| (file, slot, 1)) else {
+            return;
+        };
+        let expect = |(file, slot, length): (usize, usize, usize)| {
+            if let Some(file) = self.chain.get(file) {
+                file.prefetch(slot, length);
+            }
+        };
+        for (file, slot) in slots {
+            if file == run.0 && slot == run.1 + run.2 {
+                run.2 += 1;
+            } else {
+                expect(run);
+                run = (file, slot, 1);
+            }
+        }
+        expect(run);
+    }
+
     /// Reads every byte of all files of the chain and compares it with its hash. `progress` is told
     /// how many bytes are done, and how many there are; it may wait, and ends the work by saying so.
     pub fn verify(

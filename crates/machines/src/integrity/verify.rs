@@ -187,8 +187,12 @@ fn quick_look(
     depth: Depth,
 ) -> (Vec<CheckedFile>, Vec<Task>) {
     let mut files = vec![look_at_manifest(subject)];
+    // To open an image is to open all that it stands on; one by one only if something is wrong.
+    let paths = &subject.image_paths;
+    let top = subject.images.first();
+    let opens = top.is_some_and(|path| open_image(path, paths).is_ok());
     let images = subject.images.iter();
-    files.extend(images.map(|path| look_at_image(path, &subject.image_paths)));
+    files.extend(images.map(|path| look_at_image(path, paths, opens)));
     let mut tasks = Vec::new();
     for (role, layer, below) in &subject.layers {
         let path = sums::path_of(subject.places.snapshots(), layer.id);
@@ -282,7 +286,19 @@ fn look_at_manifest(subject: &Subject) -> CheckedFile {
     file
 }
 
-fn look_at_image(path: &Path, paths: &BTreeMap<memory_image::ImageId, PathBuf>) -> CheckedFile {
+fn open_image(
+    path: &Path,
+    paths: &BTreeMap<memory_image::ImageId, PathBuf>,
+) -> Result<MemoryImage, ImageError> {
+    MemoryImage::open(path, &|id| paths.get(&id).cloned())
+}
+
+/// `opens`: that has been seen already.
+fn look_at_image(
+    path: &Path,
+    paths: &BTreeMap<memory_image::ImageId, PathBuf>,
+    opens: bool,
+) -> CheckedFile {
     let mut file = blank(FileRole::Memory, path);
     match std::fs::metadata(path) {
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
@@ -296,7 +312,8 @@ fn look_at_image(path: &Path, paths: &BTreeMap<memory_image::ImageId, PathBuf>) 
         Ok(found) => file.bytes = found.len(),
     }
     // What is wrong with an image below is told of that one.
-    if let Err(cause) = MemoryImage::open(path, &|id| paths.get(&id).cloned())
+    if !opens
+        && let Err(cause) = open_image(path, paths)
         && cause.path() == Some(path)
     {
         image_damage(&mut file, &cause);

@@ -70,7 +70,11 @@ async fn launch_and_run(
                 path: Default::default(),
                 reason: "the catalog does not know it".into(),
             })?;
-            images::open(&record, &image).await
+            let opened = images::open(&record, &image).await?;
+            let first = opened.clone();
+            // It does not have to end before the guest is given its memory.
+            tokio::task::spawn_blocking(move || qemu::postcopy::expect_first(first.as_ref()));
+            Ok::<_, Error>(opened)
         })
     });
     let start = match plan.image {

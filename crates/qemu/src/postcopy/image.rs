@@ -35,6 +35,10 @@ impl PageSource for MemoryImage {
         MemoryImage::read(self, block, first, buffer).map_err(|error| error.to_string())
     }
 
+    fn expect(&self, block: usize, first: u64, pages: u64) {
+        self.prefetch(block, first, pages);
+    }
+
     fn data_pages(&self) -> u64 {
         MemoryImage::data_pages(self)
     }

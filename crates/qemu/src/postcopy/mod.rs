@@ -13,9 +13,10 @@
 //! until [`PageServer::recover`] goes on. Until [`PageServer::resident`] the image must stay.
 //!
 //! `wire` is what we send, `return_path` what QEMU answers, `pages` what has still to be sent,
-//! `devices` the part of an image that is sent first, `server` the threads that do it, and `lifeline`
-//! what lets a later service go on even if QEMU answers nobody for want of memory.
+//! `ahead` what will be read soon, `devices` the part of an image that is sent first, `server` the
+//! threads that do it, and `lifeline` what lets a later service go on even if QEMU answers nobody for want of memory.
 
+mod ahead;
 mod devices;
 mod image;
 mod lifeline;
@@ -24,10 +25,12 @@ pub mod return_path;
 mod server;
 mod wire;
 
+pub use ahead::expect_first;
 pub use devices::{DevicesError, sections as device_sections};
 pub use server::{PageServer, PostcopyError, Progress, Residency};
 
-/// Where the guest's memory and devices come from. It is read by one thread, which may block.
+/// Where the guest's memory and devices come from. It is read by one thread, which may block, and told by
+/// another what will be read.
 pub trait PageSource: Send + Sync + 'static {
     /// The memory blocks (name and length in bytes), in QEMU's order.
     fn blocks(&self) -> Vec<(String, u64)>;
@@ -48,6 +51,10 @@ pub trait PageSource: Send + Sync + 'static {
     fn wanted_first(&self, most: usize) -> Vec<(usize, u64)> {
         let _ = most;
         Vec::new()
+    }
+    /// Told that these pages will soon be read. It may block, but not until they are there.
+    fn expect(&self, block: usize, first: u64, pages: u64) {
+        let _ = (block, first, pages);
     }
 }
 

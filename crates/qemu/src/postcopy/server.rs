@@ -1,6 +1,7 @@
 //! The threads of a page server: one hears what QEMU asks for, one reads pages and sends them. Both
 //! are plain threads, because they do nothing but block.
 
+use super::ahead::Ahead;
 use super::devices::{self, DevicesError};
 use super::lifeline::{self, Lifeline};
 use super::pages::{HostPage, Outstanding};
@@ -27,11 +28,11 @@ use tokio::sync::watch;
 /// The socket in the run folder on which QEMU waits for its memory.
 pub const SOCKET_NAME: &str = "memory.sock";
 /// Bytes of a huge page.
-const HUGE_PAGE: u64 = 2 << 20;
+pub(super) const HUGE_PAGE: u64 = 2 << 20;
 /// Pages that are pushed before requests are looked at again.
 const PUSHED_AT_ONCE: u64 = 32;
 /// Pages that are sent before all others, most of them neighbours.
-const SENT_FIRST: usize = 16 * 1024;
+pub(super) const SENT_FIRST: usize = 16 * 1024;
 /// Requests that may wait; a guest has no more processors and devices that can.
 const MOST_REQUESTS: usize = 64 * 1024;
 /// How long until a page that could not be read is tried again.
@@ -543,6 +544,7 @@ struct Sender<'a> {
     to: UnixStream,
     stream: Stream,
     outstanding: Outstanding,
+    ahead: Ahead,
     buffer: Vec<u8>,
 }
 
@@ -553,6 +555,7 @@ impl<'a> Sender<'a> {
             to,
             stream: Stream::default(),
             outstanding: Outstanding::new(&shared.blocks),
+            ahead: Ahead::of(shared.source.clone()),
             buffer: Vec::new(),
         }
     }
@@ -669,6 +672,8 @@ impl<'a> Sender<'a> {
                 }
                 return Ok(());
             };
+            let of_guest = self.outstanding.guest_pages(first.block);
+            self.ahead.reads(first, of_guest);
             self.put(first, pages)?;
             self.send()?;
         }
