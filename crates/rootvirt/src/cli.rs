@@ -17,8 +17,8 @@ Exit status: 0 done, 1 failed (what, why and what to do on standard error), 2 wr
 
 /// Virtual machines on QEMU/KVM behind Hyper-V's management API.
 ///
-/// `rootvirt serve` runs the service: it answers `root\virtualization` over CIM-XML and
-/// DCOM and runs the machines. Every other command is a client of it, through the service's local socket
+/// `rootvirt serve` runs the service: it answers `root\virtualization` over CIM-XML,
+/// DCOM and WS-Management and runs the machines. Every other command is a client of it, through the service's local socket
 /// (--data-dir) or over the network (--url).
 #[derive(Debug, Parser)]
 #[command(

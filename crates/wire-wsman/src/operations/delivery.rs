@@ -27,6 +27,9 @@ const DROPPED: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/DroppedEvents"
 const ACK: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/Ack";
 const END: &str = "http://schemas.xmlsoap.org/ws/2004/08/eventing/SubscriptionEnd";
 
+/// Why a subscription has ended: it is not to go on.
+const CANCELED: &str = "e:SourceCanceling";
+
 /// Events in one message, in the mode that batches them.
 const MOST_EVENTS: usize = 100;
 /// The shortest interval of heartbeats.
@@ -163,15 +166,16 @@ pub(super) async fn next_event(
     }
 }
 
-/// Sends the events of a subscription until it ends.
+/// Sends the events of a subscription until it ends, or the account that has subscribed is no more.
 pub(super) async fn deliver(
     operations: Operations,
+    user: String,
     id: Uuid,
     mut subscribed: Subscribed,
     delivery: Delivery,
 ) {
     let subscriptions: Arc<Subscriptions> = operations.subscriptions.clone();
-    let reason = loop {
+    let (code, reason) = loop {
         let Some(expires) = subscriptions.expires(id) else {
             // Ended by its user, or expired: nothing more is owed.
             return;
@@ -179,19 +183,23 @@ pub(super) async fn deliver(
         let beat = delivery.heartbeat.map(|it| Instant::now() + it);
         let wake = beat.map_or(expires, |it| it.min(expires));
         let next = next_event(&operations.broker, &mut subscribed, false);
-        let sent = match tokio::time::timeout_at(wake, next).await {
+        let next = tokio::time::timeout_at(wake, next).await;
+        if !operations.is_account(&user) {
+            break (CANCELED, format!("There is no account {user} any more."));
+        }
+        let sent = match next {
             Ok(Ok(first)) => {
                 let events = batch(&operations.broker, &mut subscribed, &delivery, first).await;
                 send(&delivery, &events).await
             }
-            Ok(Err(fault)) => break fault.reason,
+            Ok(Err(fault)) => break (CANCELED, fault.reason),
             Err(_) if beat.is_some_and(|it| it <= Instant::now()) => {
                 send(&delivery, &[(HEARTBEAT, String::new())]).await
             }
             Err(_) => Ok(()),
         };
         if let Err(error) = sent {
-            break error.to_string();
+            break ("e:DeliveryFailure", error.to_string());
         }
     };
     tracing::info!(subscription = %id, reason, "a subscription ends");
@@ -203,7 +211,7 @@ pub(super) async fn deliver(
         w.open("a:ReferenceParameters");
         w.leaf("e:Identifier", &format!("uuid:{id}"));
         w.close().close();
-        w.leaf("e:Code", "e:DeliveryFailure");
+        w.leaf("e:Code", code);
         w.leaf_with("e:Reason", &[("xml:lang", "en-US")], &reason);
         let text = message(END, end.destination.url(), &end.headers, &w.finish());
         // Whoever cannot be reached is not told; there is nothing more to do.

@@ -67,7 +67,7 @@ pub(super) async fn subscribe(call: Call) -> Result<Reply, Fault> {
     let id = match destination {
         None => open.keep(user, subscribed, lifetime),
         Some(to) => open.keep_sending(user, lifetime, |id| {
-            delivery::deliver(call.operations.clone(), id, subscribed, to)
+            delivery::deliver(call.operations.clone(), user.clone(), id, subscribed, to)
         }),
     };
     let mut w = Writer::default();

@@ -25,6 +25,7 @@ mod subscriptions;
 mod transfer;
 
 use crate::resource::Resource;
+use crate::server::Roles;
 use crate::soap::fault::Fault;
 use crate::soap::reply::{Reply, overhead};
 use crate::soap::request::{Origin, Request};
@@ -69,6 +70,7 @@ pub(crate) struct Operations {
     broker: Arc<Broker>,
     enumerations: Arc<Enumerations>,
     subscriptions: Arc<Subscriptions>,
+    roles: Option<Arc<dyn Roles>>,
     product: Arc<Product>,
 }
 
@@ -82,11 +84,17 @@ struct Call {
 }
 
 impl Operations {
-    pub(crate) fn new(broker: Arc<Broker>, product: Product) -> Self {
+    /// Without `roles`, accounts are taken to stay as long as what they have subscribed to.
+    pub(crate) fn new(
+        broker: Arc<Broker>,
+        roles: Option<Arc<dyn Roles>>,
+        product: Product,
+    ) -> Self {
         Operations {
             broker,
             enumerations: Arc::new(Enumerations::new(Limits::default())),
             subscriptions: Arc::default(),
+            roles,
             product: Arc::new(product),
         }
     }
@@ -94,6 +102,12 @@ impl Operations {
     /// The host's name, for faults.
     pub(crate) fn host_name(&self) -> &str {
         self.broker.host_name()
+    }
+
+    /// Whether there still is an account of this name.
+    fn is_account(&self, user: &str) -> bool {
+        let mut roles = self.roles.iter();
+        roles.all(|roles| roles.role(user).is_some())
     }
 
     /// What anybody may know.

@@ -80,8 +80,9 @@ impl Server {
     /// Binds every listener and starts to serve. When this returns, connections are accepted.
     pub async fn bind(config: ServerConfig, broker: Arc<Broker>) -> Result<Server, BindError> {
         let realm = config.realm.chars();
+        let roles = config.negotiate.as_ref().map(|it| it.roles.clone());
         let service = Arc::new(WsMan {
-            operations: Operations::new(broker, config.product),
+            operations: Operations::new(broker, roles, config.product),
             negotiate: config.negotiate,
             certificates: config.certificates,
             realm: realm

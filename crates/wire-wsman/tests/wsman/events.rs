@@ -340,3 +340,31 @@ async fn a_quiet_subscription_has_a_heartbeat() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_removed_account_gets_no_more_events() {
+    let (shop, bells) = tower().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let reference = format!("<wsa:Address>http://{address}</wsa:Address>");
+    let notify = format!("<e:NotifyTo>{reference}</e:NotifyTo>");
+    let subscribe = push(&notify).replace(
+        "<e:Delivery",
+        &format!("<e:EndTo>{reference}</e:EndTo><e:Delivery"),
+    );
+    assert_eq!(ask(&shop, &subscribe).await.status, 200);
+    bells.ring(2);
+    assert!(
+        receive(&listener)
+            .await
+            .contains("__InstanceModificationEvent")
+    );
+    shop.accounts.remove("reader");
+    bells.ring(3);
+    let last = receive(&listener).await;
+    assert!(
+        last.contains("<e:Code>e:SourceCanceling</e:Code>"),
+        "{last}"
+    );
+    assert!(!last.contains("__InstanceModificationEvent"), "{last}");
+}

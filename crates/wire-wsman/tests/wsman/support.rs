@@ -8,7 +8,7 @@ use http_server::{Authenticator, HttpLimits, Identity, Listen, LocalAddress, Ver
 use ntlm::{NtHash, ServerNames};
 use spnego::{Account, Attempt, Audit, Logons, Lookup, Refusal};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use wire_wsman::soap::uri;
@@ -19,8 +19,19 @@ pub const PASSWORD: &str = "secret";
 pub const SHOP: &str = "http://schemas.microsoft.com/wbem/wsman/1/wmi/root/shop/";
 pub const WQL: &str = "http://schemas.microsoft.com/wbem/wsman/1/WQL";
 
-/// `reader` and `other` (administrators) and `none` (an account without rights).
-pub struct Accounts;
+/// `reader` and `other` (administrators) and `none` (an account without rights), as long as they are
+/// not removed.
+#[derive(Default)]
+pub struct Accounts {
+    removed: Mutex<Vec<String>>,
+}
+
+impl Accounts {
+    pub fn remove(&self, user: &str) {
+        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        removed.push(user.to_owned());
+    }
+}
 
 fn role(user: &str) -> Option<Role> {
     match user {
@@ -40,7 +51,8 @@ impl Authenticator for Accounts {
 
 impl Roles for Accounts {
     fn role(&self, account: &str) -> Option<Role> {
-        role(account)
+        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        role(account).filter(|_| !removed.iter().any(|it| it == account))
     }
 }
 
@@ -63,6 +75,7 @@ impl Audit for Accounts {
 
 pub struct Shop {
     pub _server: Server,
+    pub accounts: Arc<Accounts>,
     pub address: SocketAddr,
 }
 
@@ -80,7 +93,7 @@ pub async fn serve_at(
     listen: Listen,
     certificates: Option<Arc<dyn Certificates>>,
 ) -> Shop {
-    let accounts = Arc::new(Accounts);
+    let accounts = Arc::new(Accounts::default());
     let names = ServerNames::of_host("shop");
     let logons = Logons::new(names, accounts.clone(), accounts.clone());
     let config = ServerConfig {
@@ -89,7 +102,7 @@ pub async fn serve_at(
         authenticator: accounts.clone(),
         negotiate: Some(Negotiate {
             logons: Arc::new(logons),
-            roles: accounts,
+            roles: accounts.clone(),
         }),
         certificates,
         realm: "WSMAN".to_owned(),
@@ -107,6 +120,7 @@ pub async fn serve_at(
     };
     Shop {
         _server: server,
+        accounts,
         address,
     }
 }
