@@ -3,7 +3,7 @@
 #![no_main]
 
 use dce_rpc::{Call, Caller, Connection, Fault, Identity, Level, SyntaxId};
-use dcom::properties::Request;
+use dcom::properties::{Received, Request};
 use dcom::{Class, Configuration, Exporter, HResult, ObjRef, Object, ObjectCall};
 use std::future::Future;
 use std::pin::pin;
@@ -90,6 +90,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     if let Ok(request) = Request::decode(stub) {
         assert_eq!(Request::decode(&request.encode()), Ok(request));
     }
+    // What clients read; nothing of it is written again.
+    let _ = Received::decode(stub);
     let mut configuration = Configuration::new(135, 4000);
     configuration.classes.insert(CLSID, Arc::new(Thing));
     let exporter = Exporter::new(configuration);

@@ -324,16 +324,13 @@ impl Accounts {
             .map_err(failed)
     }
 
-    /// The role of an account.
+    /// The role of an account. Some wires ask for every request.
     pub fn role(&self, name: &str) -> Result<Option<Role>, AccountError> {
-        let role: Option<String> = self
-            .db()
-            .query_row(
-                "SELECT role FROM accounts WHERE name_folded = ?1",
-                [name.to_lowercase()],
-                |r| r.get(0),
-            )
-            .optional()
+        let sql = "SELECT role FROM accounts WHERE name_folded = ?1";
+        let db = self.db();
+        let role: Option<String> = db
+            .prepare_cached(sql)
+            .and_then(|mut it| it.query_row([name.to_lowercase()], |r| r.get(0)).optional())
             .map_err(failed)?;
         role.map(|role| read_role(&role)).transpose()
     }

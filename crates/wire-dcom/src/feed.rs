@@ -63,6 +63,9 @@ enum Source {
 
 /// How many instances are made at once.
 const AHEAD: usize = 32;
+/// How many are made before the first is asked for: questions for one object are answered with it then,
+/// without another turn on a thread that may wait.
+const AT_ONCE: usize = 4;
 
 /// Instances that were made and not taken yet, and those to come. Nothing is lost when nobody waits
 /// for them any more: the next one to ask finds them here.
@@ -72,10 +75,10 @@ struct Ahead {
 }
 
 impl Ahead {
-    /// Makes some. Takes its time.
-    fn fill(&mut self, encoder: &Encoder) {
+    /// Makes some, up to so many that are ready. Takes its time.
+    fn fill(&mut self, most: usize, encoder: &Encoder) {
         while let Some(rest) = &mut self.rest
-            && self.ready.len() < AHEAD
+            && self.ready.len() < most
         {
             match rest.next() {
                 Some(Ok(mut instance)) => {
@@ -106,7 +109,7 @@ async fn next_made(ahead: &Arc<Mutex<Ahead>>, encoder: &Arc<Encoder>) -> Result<
             }
         }
         let (filled, encoder) = (Arc::clone(ahead), Arc::clone(encoder));
-        let work = tokio::task::spawn_blocking(move || locked(&filled).fill(&encoder));
+        let work = tokio::task::spawn_blocking(move || locked(&filled).fill(AHEAD, &encoder));
         if let Err(failure) = work.await {
             tracing::error!(%failure, "an enumeration broke off");
             locked(ahead).rest = None;
@@ -168,17 +171,18 @@ impl Feed {
         })
     }
 
-    /// Instances that are made as they are taken.
+    /// Instances that are made as they are taken, the first few of them now. Takes its time.
     pub(crate) fn of_stream(
         encoder: Arc<Encoder>,
         projection: Option<Arc<Projection>>,
         stream: Instances,
         lease: Lease,
     ) -> Arc<Self> {
-        let ahead = Ahead {
+        let mut ahead = Ahead {
             rest: Some(stream),
             ready: VecDeque::new(),
         };
+        ahead.fill(AT_ONCE, &encoder);
         Arc::new(Feed {
             encoder,
             projection,

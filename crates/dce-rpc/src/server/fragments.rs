@@ -1,9 +1,13 @@
-//! PDUs out of a stream of bytes: as many bytes as a header says, never more than allowed.
+//! PDUs out of a stream of bytes: as many bytes as a header says, never more than allowed. A whole PDU
+//! is mostly there at once, and then takes one read.
 
 use crate::pdu::{Fragment, HEADER_LENGTH, Header, PacketType, PduError};
 use std::io;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::time::Instant;
+
+/// How many bytes are read at once: more than the fragments that clients send.
+const AHEAD: usize = 8 << 10;
 
 /// Why no PDU comes.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +25,7 @@ pub(crate) enum ReadError {
 
 /// Reads PDUs. What was read stays if a read is given up, so it can be given up at any time.
 pub(crate) struct Fragments<R> {
-    stream: R,
+    stream: BufReader<R>,
     buffer: Vec<u8>,
     /// For requests; logons may come in any size.
     longest_request: u16,
@@ -31,7 +35,7 @@ pub(crate) struct Fragments<R> {
 impl<R: AsyncRead + Unpin> Fragments<R> {
     pub(crate) fn new(stream: R, longest_request: u16) -> Self {
         Fragments {
-            stream,
+            stream: BufReader::with_capacity(AHEAD, stream),
             buffer: Vec::new(),
             longest_request,
             started: None,
