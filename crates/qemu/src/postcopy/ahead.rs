@@ -81,9 +81,8 @@ impl Ahead {
 mod tests {
     use super::super::RamSection;
     use super::*;
-    use std::sync::mpsc;
 
-    struct Told(mpsc::Sender<(usize, u64, u64)>);
+    struct Told(Sender<(usize, u64, u64)>);
 
     impl PageSource for Told {
         fn blocks(&self) -> Vec<(String, u64)> {
@@ -117,7 +116,7 @@ mod tests {
 
     #[test]
     fn what_lies_around_the_pages_wanted_first_is_told_of_once() {
-        let (told, hears) = mpsc::channel();
+        let (told, hears) = channel();
         expect_first(&Told(told));
         let all: Vec<_> = hears.try_iter().collect();
         assert_eq!(all, [(0, 512, AROUND), (1, 0, AROUND)]);
@@ -125,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_reader_is_told_of_everything_once_and_before_it_gets_there() {
-        let (told, hears) = mpsc::channel();
+        let (told, hears) = channel();
         let mut ahead = Ahead::of(Arc::new(Told(told)));
         let mut reads = |block, number| ahead.reads(HostPage { block, number }, 1);
         for number in (100..3 * STEP).step_by(32) {
