@@ -35,7 +35,10 @@ impl Service {
                 .arg("--password-file")
                 .arg(&password),
         )?;
-        let mut child = Command::new(program)
+        // It ends with this program, however that ends.
+        let mut child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(program)
             .args(["serve", "--accelerator", "tcg", "--dcom", "127.0.0.1:0"])
             .args(["--cimxml", "127.0.0.1:0", "--cimxml-tls", "off"])
             .args(["--wsman", "127.0.0.1:0", "--wsman-tls", "off"])

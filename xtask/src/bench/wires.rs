@@ -16,6 +16,7 @@ use serde::Serialize;
 use session::Subject;
 
 use super::client::Level;
+use super::host;
 use super::service::{Service, machine_name};
 use crate::setup::{self, Need};
 use crate::{Failure, Outcome, WrongUsage, process};
@@ -127,7 +128,10 @@ pub fn run(arguments: &[String]) -> Outcome {
     let service = Service::start(&program, folder.path())?;
     service.define(request.machines)?;
     let subject = Subject::find(&service, &machine_name(request.machines / 2))?;
+    let before = host::load_average()?;
     let cells = measure(&service, &subject, &request)?;
+    let after = host::load_average()?;
+    eprintln!("load average: {before} before, {after} after, the benchmark's own work included");
     let rows: Vec<_> = cells.into_iter().filter_map(row).collect();
     println!("{}", table(&rows));
     if request.json {
