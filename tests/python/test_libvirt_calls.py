@@ -62,7 +62,8 @@ def pressed(serial, press):
 
 
 def boot_of(guest, unlike=None, seconds=120):
-    """Which boot of the guest this is, once it is another one than `unlike`."""
+    """Which boot of the guest this is, once it is another one than `unlike`. The guest has answered on
+    `guest.connected` then: what it says before QEMU has taken a connection is lost."""
     end = time.monotonic() + seconds
     while True:
         with contextlib.suppress(OSError, AssertionError):
@@ -152,7 +153,8 @@ def test_a_guest_is_listed_paused_saved_and_goes_on(virsh, domain, running):
 
 
 def test_keys_and_the_screen(domain, running):
-    serial = running.serial()
+    boot_of(running)
+    serial = running.connected
     domain.send_keys(VK_A)
     serial.wait(f"rootvirt-guest key {KEY_A}", 120)
     width, height, picture = domain.screenshot()
@@ -167,7 +169,7 @@ def test_keys_and_the_screen(domain, running):
 def test_a_guest_is_rebooted_reset_shut_down_and_undefined(virsh, domain, running):
     # reboot: the guest is asked, and starts anew
     first = boot_of(running)
-    serial = running.serial()
+    serial = running.connected
     domain.request(REBOOT)
     serial.wait("rootvirt-guest power-button", 120)
     second = boot_of(running, unlike=first)
@@ -175,8 +177,7 @@ def test_a_guest_is_rebooted_reset_shut_down_and_undefined(virsh, domain, runnin
     domain.request(RESET)
     boot_of(running, unlike=second)
     # shutdown
-    serial = running.serial()
-    pressed(serial, domain.shutdown)
+    pressed(running.connected, domain.shutdown)
     off(domain)
     assert domain.name in [it["ElementName"] for it in virsh.inactive()]
     with pytest.raises(DriverError):
