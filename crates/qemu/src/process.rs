@@ -39,6 +39,8 @@ const LOOKING_PATIENCE: Duration = Duration::from_secs(30);
 const STATUS_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a killed process may take to go.
 const KILL_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a process that has closed its monitors may take to be gone.
+const GOING: Duration = Duration::from_secs(10);
 /// How long QEMU may be on its way out after it has closed its disks.
 const LEAVING: Duration = Duration::from_millis(500);
 /// How much of the log is shown.
@@ -204,6 +206,25 @@ impl Process {
     }
 
     async fn find(
+        run_dir: &Path,
+        uuid: Uuid,
+        sockets: [(&str, Duration); 2],
+    ) -> Result<Process, ProcessError> {
+        let began = Instant::now();
+        loop {
+            match Process::find_now(run_dir, uuid, sockets).await {
+                // It has most likely been killed just now; it is not gone before it is.
+                Err(ProcessError::Qmp(QmpError::Disconnected { .. }))
+                    if began.elapsed() < GOING =>
+                {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                found => return found,
+            }
+        }
+    }
+
+    async fn find_now(
         run_dir: &Path,
         uuid: Uuid,
         sockets: [(&str, Duration); 2],

@@ -83,6 +83,27 @@ async fn a_guest_outlives_its_client_and_is_found_again() {
 }
 
 #[tokio::test]
+async fn a_process_that_is_killed_while_it_is_looked_for_is_not_running() {
+    let machine = Machine::new(SLOW).await;
+    let process = machine.launch().await;
+    let pid = process.pid();
+    drop(process);
+    // It listens, and greets nobody.
+    let signal = |name: &str| {
+        let mut kill = std::process::Command::new("kill");
+        let sent = kill.args([name, &pid.to_string()]).status().unwrap();
+        assert!(sent.success());
+    };
+    signal("-STOP");
+    let (run_dir, uuid) = (machine.spec.run_dir.clone(), machine.spec.uuid);
+    let looked_for = tokio::spawn(async move { Process::reconnect(&run_dir, uuid).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    signal("-KILL");
+    let found = looked_for.await.unwrap();
+    assert!(matches!(found, Err(ProcessError::NotRunning)));
+}
+
+#[tokio::test]
 async fn a_command_waits_for_its_last_byte_and_is_forgotten_without_it() {
     let machine = Machine::new(SLOW).await;
     let process = machine.launch().await;
