@@ -55,8 +55,8 @@ def off(domain, seconds=120):
 def shut_down(domain):
     """A guest that has just started does not look at its power button yet, so it is asked again. One
     that is going has no shutdown component any more."""
-    for attempt in range(6):
-        with contextlib.suppress(DriverError):
+    for _ in range(6):
+        with contextlib.suppress(DriverError, ValueError):
             domain.shutdown()
         with contextlib.suppress(AssertionError):
             return off(domain, 20)
