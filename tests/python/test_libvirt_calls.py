@@ -176,7 +176,9 @@ def test_a_guest_is_rebooted_reset_shut_down_and_undefined(virsh, domain, runnin
     # reset: it is not asked
     domain.request(RESET)
     boot_of(running, unlike=second)
-    # shutdown
+    # shutdown; what is pressed before the guest looks at its power button is lost
+    for _ in range(8):
+        running.connected.wait("tick ", 60)
     shut_down(domain)
     assert domain.name in [it["ElementName"] for it in virsh.inactive()]
     with pytest.raises(DriverError):
