@@ -187,6 +187,8 @@ pub enum Error {
     GuestDied { log: String },
     #[error("The guest did not shut down within {seconds} seconds.")]
     GuestIgnoredShutdown { seconds: u64 },
+    #[error("The guest has been asked to shut down, and is not waited for any more.")]
+    ShutdownNotAwaited,
     #[error("{doing} failed: {source}")]
     Qemu {
         doing: &'static str,
@@ -631,8 +633,16 @@ impl Error {
             ),
             Error::GuestIgnoredShutdown { .. } => (
                 "GuestIgnoredShutdown",
-                "The guest was sent the power button's signal and did not react.",
-                "Shut it down from within, or turn it off.",
+                "It was asked by its agent, or else by the power button, and has not followed: a guest \
+                 that still starts misses the request, others ignore it or need longer.",
+                "The virtual machine runs on, and is off once the guest does follow. Ask again when \
+                 the guest has started; else shut it down from within, or turn it off.",
+            ),
+            Error::ShutdownNotAwaited => (
+                "ShutdownNotAwaited",
+                "The job was cancelled, a later request took its place, or the service ended.",
+                "Look at the virtual machine's state: the guest may still follow. If it runs on, ask \
+                 it again, or turn it off.",
             ),
             Error::NoQemu(_) => (
                 "NoQemu",

@@ -187,6 +187,13 @@ impl Jobs {
         }
     }
 
+    /// Asks the job to stop, whatever it does, and does not wait: for whoever waits for it anyway.
+    pub fn stop(&self, id: JobId) {
+        if let Some(entry) = self.lock().jobs.get(&id) {
+            entry.cancel.send_replace(true);
+        }
+    }
+
     /// Forgets jobs that ended long ago; answers the changes that forget them durably.
     pub fn expire(&self, now: Timestamp) -> Vec<Change> {
         let kept = i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX);
@@ -312,7 +319,9 @@ impl JobHandle {
 pub(crate) fn end_of(outcome: &Result<(), Error>) -> JobState {
     match outcome {
         Ok(()) => JobState::Completed,
-        Err(cause @ Error::Cancelled) => JobState::Cancelled(JobError::from(cause)),
+        Err(cause @ (Error::Cancelled | Error::ShutdownNotAwaited)) => {
+            JobState::Cancelled(JobError::from(cause))
+        }
         Err(cause) => JobState::Failed(JobError::from(cause)),
     }
 }

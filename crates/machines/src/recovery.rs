@@ -12,8 +12,8 @@ use crate::owner::record::Record;
 use crate::owner::state_verbs::{kill, turned_off, undo_save};
 use crate::owner::work::{Guest, Work};
 use crate::owner::{
-    guest_watch, merge, quiesce, receiving, restore, shorten, snapshot_apply, snapshot_create,
-    snapshot_remove, stall, state_verbs,
+    guest_watch, merge, quiesce, receiving, restore, shorten, shutdown, snapshot_apply,
+    snapshot_create, snapshot_remove, stall, state_verbs,
 };
 use crate::request::Actor;
 use crate::saga::{CreatePlan, MergePlan, Plan, StartPlan};
@@ -139,6 +139,10 @@ async fn settle_saga(work: &mut Work, row: &JournalRow, job: &JobHandle) -> Resu
             }
             undo_save(work, &plan).await;
             Err(Error::ServiceRestarted)
+        }
+        Plan::Momentary if shutdown::is_step(&row.step) => {
+            let new = shutdown::settle(work, row).await?;
+            end(work, job, row, new).await
         }
         Plan::Momentary => Err(Error::ServiceRestarted),
         Plan::Create(plan) => settle_create(work, job, row, plan).await,
@@ -270,9 +274,11 @@ async fn reconcile(work: &mut Work) -> Result<(), Error> {
         work.guest = None;
         if matches!(state, DurableState::Running | DurableState::Paused) {
             let mut new = turned_off(&work.record);
-            new.body.health = Health::Critical(
-                "The virtual machine's process ended while the service was away.".into(),
-            );
+            if !qemu::Process::ended_in_order(&work.host.run_dir(work.record.id)) {
+                new.body.health = Health::Critical(
+                    "The virtual machine's process ended while the service was away.".into(),
+                );
+            }
             work.commit(new, Vec::new()).await?;
         }
         return Ok(());

@@ -89,6 +89,15 @@ pub const STEPS: &[(&str, &[&str])] = &[
     ("turn_off", &["turn_off.quit", "turn_off.done"]),
     ("change_state", &["state.change"]),
     (
+        "shut_down",
+        &[
+            "shut_down.ask",
+            "shut_down.asked",
+            "shut_down.quit",
+            "shut_down.ended",
+        ],
+    ),
+    (
         "destroy",
         &["destroy.intent", "destroy.sweep", "destroy.done"],
     ),

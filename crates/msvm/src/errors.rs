@@ -232,6 +232,7 @@ pub const TABLE: &[(&str, Codes)] = &[
     // The guest and QEMU.
     ("GuestDied", UNAVAILABLE),
     ("GuestIgnoredShutdown", TIMED_OUT),
+    ("ShutdownNotAwaited", CANCELLED),
     ("NoQemu", UNAVAILABLE),
     ("Qemu", UNAVAILABLE),
     // The service.

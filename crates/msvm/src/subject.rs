@@ -283,7 +283,8 @@ pub(crate) fn logical_devices(machine: &Arc<Machine>) -> Vec<Logical> {
     }
     let mut found = vec![Logical::Memory];
     found.extend((0..machine.settings.processor.count).map(Logical::Processor));
-    if machine.state == State::Running {
+    // A guest that is asked to shut down can be asked again: whether it has heard is not known.
+    if matches!(machine.state, State::Running | State::Stopping) {
         found.extend([Logical::Shutdown, Logical::Heartbeat, Logical::KeyValues]);
     }
     found.extend((0..machine.settings.devices.len()).map(Logical::Device));

@@ -252,6 +252,15 @@ impl Process {
         Ok(())
     }
 
+    /// Whether the process that has ended in `run_dir` did so in order: because its guest had shut
+    /// down, or somebody told it to quit. QEMU removes the sockets of its monitors only then, and says
+    /// it if a signal has ended it.
+    pub fn ended_in_order(run_dir: &Path) -> bool {
+        let log = run_dir.join(LOG_FILE).exists();
+        let sockets = SOCKET_NAMES.iter().any(|name| run_dir.join(name).exists());
+        log && !sockets && !log_tail(run_dir).contains("terminating on signal")
+    }
+
     /// Processes that still serve disks to a machine whose QEMU has ended.
     pub fn leftover_servers(run_dir: &Path) -> Vec<Identity> {
         let servers = nbd::Record::read(run_dir).servers.into_iter();

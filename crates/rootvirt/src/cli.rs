@@ -324,7 +324,7 @@ pub enum Vm {
     Start(StateArg),
     /// Turn off, as by pulling the plug
     Stop(StateArg),
-    /// Ask the guest to shut down
+    /// Ask the guest to shut down, again if it has missed it
     Shutdown(StateArg),
     /// Reset, as by the button
     Reset(StateArg),

@@ -8,15 +8,12 @@ use crate::failure::{Failure, chain};
 use crate::serve;
 use cim::{Class, Instance, Name, Namespace, ObjectPath, Property, Value};
 use cim_broker::AssociatorFilter;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use wire_cimxml::client::{Answer, QueryAnswer, Trust};
 use wire_cimxml::{Client, ClientError};
 
 /// How long one call may take. ApplyVirtualSystemSnapshot and the like answer when they are done.
 const CALL: Duration = Duration::from_secs(300);
-
-/// How long a guest may take to shut down before `vm shutdown` says that it does not.
-const SHUTDOWN: Duration = Duration::from_secs(300);
 
 /// A connection to the service.
 pub struct Service {
@@ -251,23 +248,6 @@ impl Service {
             "SELECT * FROM Rootvirt_SnapshotStatistics WHERE SystemName = {machine}"
         ))
         .await
-    }
-
-    /// Waits until a machine is off.
-    pub async fn wait_until_off(&self, vm: &ObjectPath) -> Result<(), Failure> {
-        const DISABLED: u64 = 3;
-        let deadline = Instant::now() + SHUTDOWN;
-        while text::number(&self.get(vm).await?, "EnabledState") != Some(DISABLED) {
-            if Instant::now() > deadline {
-                return Err(
-                    Failure::new("The guest does not react to the power button.").remedy(
-                        "Shut it down from inside, or turn it off with `rootvirt vm stop`.",
-                    ),
-                );
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-        Ok(())
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) mod receiving;
 pub(crate) mod record;
 pub(crate) mod restore;
 pub(crate) mod shorten;
+pub(crate) mod shutdown;
 pub(crate) mod snapshot_apply;
 mod snapshot_check;
 pub(crate) mod snapshot_create;
@@ -55,8 +56,6 @@ use tokio::task::JoinHandle;
 use transitions::{Answer as Decision, Verb, check};
 use work::Work;
 
-/// How long a request waits for a merge that runs for tidiness only.
-const TIDY_PATIENCE: Duration = Duration::from_secs(20);
 /// Requests that may wait in a machine's queue.
 const QUEUE: usize = 64;
 
@@ -224,6 +223,7 @@ impl Owner {
             match next {
                 Next::Message(None) => {
                     // The service closes: what runs is brought to its end, nothing new begins.
+                    self.end_awaiting();
                     if let Some(running) = self.running.take() {
                         if let Some(stop) = &running.stop {
                             stop.send_replace(true);
@@ -400,6 +400,7 @@ impl Owner {
             // The caller was told that there was no answer in time.
             return;
         }
+        self.stop_awaiting(&message.request).await;
         self.stop_tidying().await;
         let answer = match (&self.running, &mut self.work) {
             (Some(running), _) => self.refuse_busy(running, &message.request),
@@ -639,34 +640,6 @@ impl Owner {
             }),
         });
     }
-
-    /// A request goes before tidiness: the merge that is under way stops at once.
-    async fn stop_tidying(&mut self) {
-        let Some(Running {
-            stop: Some(stop), ..
-        }) = &self.running
-        else {
-            return;
-        };
-        stop.send_replace(true);
-        let ended = tokio::time::timeout(TIDY_PATIENCE, finished(&mut self.running)).await;
-        if let Ok(outcome) = ended {
-            // Without starting to tidy again: the request comes first.
-            let running = self.running.take();
-            if let (Ok(mut work), Some(Running { job, .. })) = (outcome, running) {
-                match work.ended.take() {
-                    Some((state, at)) => {
-                        self.left = state != JobState::Completed;
-                        job.end(state, at);
-                    }
-                    None => self.waiting = Some(job),
-                }
-                work.shown = Default::default();
-                work.publish();
-                self.work = Some(work);
-            }
-        }
-    }
 }
 
 /// Resolves when merges that wait are cancelled.
@@ -699,7 +672,7 @@ async fn perform(mut work: Box<Work>, job: JobHandle, operation: Operation) -> B
         Operation::Verb(kind) => match kind {
             JobKind::Start | JobKind::Restore => state_verbs::start(&mut work, &job).await,
             JobKind::TurnOff => state_verbs::turn_off(&mut work, &job).await,
-            JobKind::ShutDown => state_verbs::shut_down(&mut work, &job).await,
+            JobKind::ShutDown => shutdown::shut_down(&mut work, &job).await,
             JobKind::Reset => state_verbs::reset(&mut work, &job).await,
             JobKind::Pause => state_verbs::pause(&mut work, &job).await,
             JobKind::Resume => state_verbs::resume(&mut work, &job).await,

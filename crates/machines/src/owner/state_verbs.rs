@@ -2,7 +2,6 @@
 
 use super::images;
 use super::memory;
-use super::quiesce;
 use super::receiving::{listen, stop_sending, wait_for_memory};
 use super::record::Record;
 use super::restore;
@@ -229,47 +228,6 @@ pub(super) async fn quit(work: &mut Work) {
         tracing::warn!(%cause, "QEMU did not end when asked to");
         let _ = guest.process.kill().await;
     }
-}
-
-/// Asks the guest to shut down and waits for it: by its agent, if one listens, which a guest obeys
-/// whoever is logged on to it; where none does or it refuses, by the power button.
-pub(crate) async fn shut_down(work: &mut Work, job: &JobHandle) -> Result<(), Error> {
-    work.show_state(State::Stopping, State::Off);
-    work.begin(job, "state.change", &Plan::Momentary).await?;
-    job.set_cancellable(true);
-    let process = work.process()?;
-    let mut events = process.events();
-    if !quiesce::shut_down(&process, work.record.id).await {
-        process
-            .powerdown()
-            .await
-            .map_err(Error::qemu("Pressing the power button"))?;
-    }
-    let patience = work.host.shutdown_patience;
-    let ended = async {
-        loop {
-            tokio::select! {
-                () = process.exited() => return,
-                event = events.recv() => match event {
-                    Ok(event) if event.name != "SHUTDOWN" => {}
-                    Ok(_) => return,
-                    Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
-                },
-            }
-        }
-    };
-    tokio::select! {
-        () = ended => {}
-        () = job.wait_cancelled() => return Err(Error::Cancelled),
-        () = tokio::time::sleep(patience) => {
-            return Err(Error::GuestIgnoredShutdown { seconds: patience.as_secs() });
-        }
-    }
-    job.set_cancellable(false);
-    quit(work).await;
-    let new = turned_off(&work.record);
-    work.shown = Default::default();
-    work.finish(new, job).await
 }
 
 /// Presses the reset button. A paused machine runs afterwards.

@@ -3,18 +3,21 @@
 
 use super::stall;
 use super::work::Work;
-use super::{merge, merge_choice};
+use super::{Owner, Running, finished, merge, merge_choice};
 use crate::catalog::Change;
 use crate::error::Error;
 use crate::ids::JobId;
 use crate::jobs::{JobHandle, end_of};
-use crate::model::{Health, Timestamp};
+use crate::model::{Health, JobState, Timestamp};
 use crate::saga::MergePlan;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+/// How long a request waits for a merge that runs for tidiness only.
+const TIDY_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whether something is to be merged now.
 pub(super) fn wanted(work: &Work) -> bool {
@@ -46,6 +49,36 @@ pub(super) async fn merge_all(work: &mut Work, job: &JobHandle, stop: watch::Rec
     if let Err(cause) = work.host.catalog.commit(changes.clone()).await {
         tracing::error!(%cause, "the end of a merge could not be recorded");
         work.overdue.extend(changes);
+    }
+}
+
+impl Owner {
+    /// A request goes before tidiness: the merge that is under way stops at once.
+    pub(super) async fn stop_tidying(&mut self) {
+        let Some(Running {
+            stop: Some(stop), ..
+        }) = &self.running
+        else {
+            return;
+        };
+        stop.send_replace(true);
+        let ended = tokio::time::timeout(TIDY_PATIENCE, finished(&mut self.running)).await;
+        if let Ok(outcome) = ended {
+            // Without starting to tidy again: the request comes first.
+            let running = self.running.take();
+            if let (Ok(mut work), Some(Running { job, .. })) = (outcome, running) {
+                match work.ended.take() {
+                    Some((state, at)) => {
+                        self.left = state != JobState::Completed;
+                        job.end(state, at);
+                    }
+                    None => self.waiting = Some(job),
+                }
+                work.shown = Default::default();
+                work.publish();
+                self.work = Some(work);
+            }
+        }
     }
 }
 

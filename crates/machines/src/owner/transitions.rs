@@ -79,7 +79,8 @@ const SNAPSHOT: Answer = job(JobKind::CreateSnapshot);
 const APPLY: Answer = job(JobKind::ApplySnapshot);
 const TURN_OFF: Answer = job(JobKind::TurnOff);
 
-/// In a state that passes, everything waits for the state to settle.
+/// In a state that passes, everything waits for the state to settle. (Not for a guest that has been
+/// asked to shut down: see [`shutdown`](super::shutdown).)
 const PASSING: [Answer; 13] = [Refused; 13];
 
 /// States x verbs.

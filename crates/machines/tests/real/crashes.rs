@@ -55,6 +55,7 @@ async fn dying_service() {
         "save" => machines.request_state(&actor(), id, Ask::Save).await,
         "turn_off" => machines.request_state(&actor(), id, Ask::TurnOff).await,
         "pause" => machines.request_state(&actor(), id, Ask::Pause).await,
+        "shut_down" => machines.request_state(&actor(), id, Ask::ShutDown).await,
         "destroy" => machines.destroy(&actor(), id).await,
         other => panic!("{other}"),
     }

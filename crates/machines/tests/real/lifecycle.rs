@@ -138,7 +138,7 @@ async fn a_guest_that_ignores_the_power_button_runs_on() {
         .await
         .unwrap();
     assert_eq!(state(&machines, id), State::Stopping);
-    let refused = machines.request_state(&actor(), id, Ask::TurnOff).await;
+    let refused = machines.request_state(&actor(), id, Ask::Pause).await;
     assert!(matches!(
         refused,
         Err(Error::WrongState {

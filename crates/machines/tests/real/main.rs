@@ -19,5 +19,6 @@ mod refusals;
 mod rehearsals;
 mod restores;
 mod served;
+mod shutdowns;
 mod site;
 mod snapshots;

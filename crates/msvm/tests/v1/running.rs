@@ -7,6 +7,9 @@ use cim_broker::Role;
 use std::time::Duration;
 
 const GENERIC: &str = "Msvm_ResourceAllocationSettingData";
+const SHUTDOWN: &str = "Msvm_ShutdownComponent";
+/// Longer than any test takes.
+const LONG: Duration = Duration::from_secs(1000);
 
 impl Fixture {
     /// A small machine with a disk.
@@ -153,6 +156,73 @@ async fn a_running_machine_has_devices_and_changes_states() {
     let job = fixture.bring(&machine, 3).await;
     assert_eq!(text(&job, "Description"), "Turning Off Virtual Machine");
     assert_eq!(fixture.associators(&machine, "Msvm_SystemDevice", ""), []);
+}
+
+impl Fixture {
+    /// Asks the guest of a machine that offers it to shut down; answers the job that waits for it.
+    async fn shut_down(&self, machine: &Instance) -> machines::JobId {
+        let components = self.associators(machine, "Msvm_SystemDevice", SHUTDOWN);
+        let component = components.first().expect("a shutdown component");
+        let arguments = [("Force", false.into()), ("Reason", "a test".into())];
+        let to = path(component);
+        let answer = self
+            .call_as(Role::Operator, to, "InitiateShutdown", &arguments)
+            .await;
+        assert_eq!(answer.code, 0, "{answer:?}");
+        let jobs = self.machines.jobs();
+        let job = jobs.iter().max_by_key(|job| job.created);
+        let job = job.expect("a job");
+        assert_eq!(job.kind, machines::model::JobKind::ShutDown);
+        job.id
+    }
+
+    /// The job as clients find it: by its machine.
+    fn job_of(&self, machine: &Instance, job: machines::JobId) -> Instance {
+        let jobs = self.associators(machine, "Msvm_AffectedJobElement", "Msvm_ConcreteJob");
+        let id = job.to_string();
+        let found = jobs.into_iter().find(|job| text(job, "InstanceID") == id);
+        found.expect("the job among those of the machine")
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_ignores_a_shutdown_can_be_asked_again_or_turned_off() {
+    let fixture = Fixture::with(|config| config.shutdown_patience = LONG).await;
+    let machine = fixture.small("disk.raw").await;
+    fixture.bring(&machine, 2).await;
+    let first = fixture.shut_down(&machine).await;
+    while fixture.enabled_state(&machine) != Some(32774) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(fixture.request(&machine, 32768).await.code, 32775);
+    let second = fixture.shut_down(&machine).await;
+    fixture.machines.wait(first).await.expect("the first's end");
+    let job = fixture.job_of(&machine, first);
+    assert_eq!(job.value("JobState").as_u16(), Some(9), "{job:?}");
+    assert!(text(&job, "ErrorDescription").contains("a later request took its place"));
+    fixture.bring(&machine, 3).await;
+    assert_eq!(fixture.enabled_state(&machine), Some(3));
+    let job = fixture.job_of(&machine, second);
+    assert_eq!(job.value("JobState").as_u16(), Some(9), "{job:?}");
+}
+
+#[tokio::test]
+async fn who_asked_a_guest_to_shut_down_is_told_that_it_has_not() {
+    let patience = Duration::from_millis(500);
+    let fixture = Fixture::with(|config| config.shutdown_patience = patience).await;
+    let machine = fixture.small("disk.raw").await;
+    fixture.bring(&machine, 2).await;
+    for _ in 0..2 {
+        let job = fixture.shut_down(&machine).await;
+        fixture.machines.wait(job).await.expect("the job's end");
+        let job = fixture.job_of(&machine, job);
+        assert_eq!(job.value("JobState").as_u16(), Some(10), "{job:?}");
+        assert_eq!(job.value("ErrorCode").as_u16(), Some(32772));
+        assert!(text(&job, "ErrorDescription").contains("has not followed"));
+        assert!(text(&job, "JobStatus").contains("the guest runs on"));
+        assert_eq!(fixture.enabled_state(&machine), Some(2));
+    }
+    fixture.bring(&machine, 3).await;
 }
 
 /// Gives QEMU, past everything that is ours, something that it cannot take into a memory image.

@@ -58,7 +58,8 @@ pub async fn finish(
     Ok(Some(path))
 }
 
-async fn follow(service: &Service, path: &ObjectPath, wait: Wait) -> Result<(), Failure> {
+/// Sees a job through to its end.
+pub async fn follow(service: &Service, path: &ObjectPath, wait: Wait) -> Result<(), Failure> {
     let bar = progress_bar(wait);
     let began = Instant::now();
     loop {

@@ -19,6 +19,9 @@ mod requested_state {
     pub const SUSPENDED: u16 = 32769;
 }
 
+/// `Description` of jobs that ask a guest to shut down.
+const SHUTTING_DOWN: &str = "Shutting Down Virtual Machine";
+
 /// Runs one `vm` command.
 pub async fn run(service: &Service, command: &Vm, format: Format) -> Result<(), Failure> {
     match command {
@@ -266,7 +269,27 @@ async fn shutdown(service: &Service, which: &StateArg) -> Result<(), Failure> {
     if which.no_wait {
         return Ok(());
     }
-    service.wait_until_off(path).await
+    wait_until_off(service, path).await
+}
+
+/// Follows the newest request to shut down, which `InitiateShutdown` does not name.
+async fn wait_until_off(service: &Service, machine: &ObjectPath) -> Result<(), Failure> {
+    let jobs = service
+        .associators(machine, "Msvm_AffectedJobElement", "Msvm_ConcreteJob")
+        .await?;
+    let newest = jobs
+        .iter()
+        .filter(|job| text::string(job, "Description") == Some(SHUTTING_DOWN))
+        .max_by_key(|job| text::json_of(job, "StartTime").to_string())
+        .ok_or_else(|| Failure::new("The service shows no job that waits for the guest."))?;
+    let Err(failure) = job::follow(service, text::path_of(newest)?, Wait::Visibly).await else {
+        return Ok(());
+    };
+    // Whoever has asked for more meanwhile may have had it turned off.
+    match state_word(&service.get(machine).await?) {
+        "off" => Ok(()),
+        _ => Err(failure),
+    }
 }
 
 async fn delete(service: &Service, which: &StateArg, format: Format) -> Result<(), Failure> {
