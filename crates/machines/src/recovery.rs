@@ -271,17 +271,7 @@ async fn settle_merge(work: &mut Work, saga: JobId, plan: &MergePlan) -> Result<
 async fn reconcile(work: &mut Work) -> Result<(), Error> {
     let state = work.record.body.state;
     let Ok(process) = work.process() else {
-        work.guest = None;
-        if matches!(state, DurableState::Running | DurableState::Paused) {
-            let mut new = turned_off(&work.record);
-            if !qemu::Process::ended_in_order(&work.host.run_dir(work.record.id)) {
-                new.body.health = Health::Critical(
-                    "The virtual machine's process ended while the service was away.".into(),
-                );
-            }
-            work.commit(new, Vec::new()).await?;
-        }
-        return Ok(());
+        return without_process(work).await;
     };
     if matches!(state, DurableState::Off | DurableState::Saved) {
         tracing::warn!(machine = %work.record.id, "ending a process of a machine that is off");
@@ -296,9 +286,12 @@ async fn reconcile(work: &mut Work) -> Result<(), Error> {
         }
     }
     let status = process
-        .status()
+        .status_unless_ended()
         .await
         .map_err(Error::qemu("Asking for the guest's state"))?;
+    let Some(status) = status else {
+        return without_process(work).await;
+    };
     let mut new = work.record.clone();
     match (state, status) {
         (DurableState::Paused, RunState::Running) => new.enter(DurableState::Running),
@@ -313,6 +306,23 @@ async fn reconcile(work: &mut Work) -> Result<(), Error> {
         }
         (DurableState::Running, _) => snapshot_create::resume(work).await,
         _ => {}
+    }
+    work.commit(new, Vec::new()).await
+}
+
+/// There is no process, whatever the record says. One that has ended in order did because its guest
+/// has shut down.
+async fn without_process(work: &mut Work) -> Result<(), Error> {
+    work.guest = None;
+    let state = work.record.body.state;
+    if !matches!(state, DurableState::Running | DurableState::Paused) {
+        return Ok(());
+    }
+    let mut new = turned_off(&work.record);
+    if !qemu::Process::ended_in_order(&work.host.run_dir(work.record.id)) {
+        new.body.health = Health::Critical(
+            "The virtual machine's process ended while the service was away.".into(),
+        );
     }
     work.commit(new, Vec::new()).await
 }

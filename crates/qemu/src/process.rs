@@ -213,10 +213,10 @@ impl Process {
         let began = Instant::now();
         loop {
             match Process::find_now(run_dir, uuid, sockets).await {
-                // It has most likely been killed just now; it is not gone before it is.
-                Err(ProcessError::Qmp(QmpError::Disconnected { .. }))
-                    if began.elapsed() < GOING =>
-                {
+                // It most likely ends just now, in order or not; it is not gone before it is.
+                Err(ProcessError::Qmp(
+                    QmpError::Disconnected { .. } | QmpError::Unreachable { .. },
+                )) if began.elapsed() < GOING => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 found => return found,
@@ -375,6 +375,19 @@ impl Process {
         let servers = &self.body.servers;
         let record = servers.lock().unwrap_or_else(PoisonError::into_inner);
         record.clone()
+    }
+
+    /// How the guest is; none, if the process ends before it can say.
+    pub async fn status_unless_ended(&self) -> Result<Option<RunState>, QmpError> {
+        match self.status().await {
+            Err(gone @ QmpError::Disconnected { .. }) => {
+                match tokio::time::timeout(GOING, self.exited()).await {
+                    Ok(()) => Ok(None),
+                    Err(_) => Err(gone),
+                }
+            }
+            status => status.map(Some),
+        }
     }
 
     /// Waits until it has ended and all its disks are closed.

@@ -104,7 +104,9 @@ async fn ended(work: &mut Work) -> Result<(), Error> {
     // Its disks may be closing still.
     guest.process.exited().await;
     let mut new = turned_off(&work.record);
-    if !saw_shutdown(&mut guest) {
+    // What it said before we listened to it is told by how it has ended.
+    let said = saw_shutdown(&mut guest);
+    if !said && !qemu::Process::ended_in_order(guest.process.run_dir()) {
         let log = guest.process.log_tail();
         tracing::error!(machine = %work.record.id, %log, "QEMU ended by itself");
         new.body.health = Health::Critical(format!(

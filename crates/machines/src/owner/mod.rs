@@ -146,6 +146,8 @@ struct Running {
     job: JobHandle,
     /// Asks it to give way, if it does.
     stop: Option<tokio::sync::watch::Sender<bool>>,
+    /// The process of a guest that is only waited for: its screen and keyboard are free.
+    asked: Option<qemu::Process>,
     task: JoinHandle<Box<Work>>,
 }
 
@@ -403,7 +405,7 @@ impl Owner {
         self.stop_awaiting(&message.request).await;
         self.stop_tidying().await;
         let answer = match (&self.running, &mut self.work) {
-            (Some(running), _) => self.refuse_busy(running, &message.request),
+            (Some(running), _) => self.answer_busy(running, &message.request).await,
             (None, Some(_)) => self.act(message.actor, message.request).await,
             (None, None) => Err(Error::ServiceStopping),
         };
@@ -412,8 +414,14 @@ impl Owner {
         self.tidy();
     }
 
-    /// The refusal while an operation runs: by the state shown, if that decides it.
-    fn refuse_busy(&self, running: &Running, request: &Request) -> Result<Answer, Error> {
+    /// While an operation runs, what it leaves free; else the refusal: by the state shown, if that
+    /// decides it.
+    async fn answer_busy(&self, running: &Running, request: &Request) -> Result<Answer, Error> {
+        if let Some(process) = &running.asked
+            && let Some(answer) = console::beside(process, request).await
+        {
+            return answer;
+        }
         if let (Some(machine), Some(verb)) =
             (self.host.directory.machine(self.id), verb_of(request))
         {
@@ -504,14 +512,8 @@ impl Owner {
                 let forecast = snapshot_check::forecast(work).await?;
                 return Ok(Answer::Forecast(Box::new(forecast)));
             }
-            Request::Picture => {
-                let picture = console::picture(work).await?;
-                return Ok(Answer::Picture(Box::new(picture)));
-            }
-            Request::Keys(keys) => {
-                console::send_keys(work, &keys).await?;
-                return Ok(Answer::Done);
-            }
+            Request::Picture => return console::picture(work).await,
+            Request::Keys(keys) => return console::send_keys(work, &keys).await,
             Request::VerifySnapshot(id, depth) => {
                 let subject = verify::Subject::of(&record, work.places(), id)?;
                 let kind = JobKind::VerifySnapshot;
@@ -564,10 +566,12 @@ impl Owner {
         let host = &work.host;
         let job = host.jobs.begin(kind, work.record.id, snapshot, actor);
         let id = job.id();
+        let asked = (kind == JobKind::ShutDown).then(|| work.process().ok());
         self.running = Some(Running {
             what: phrase(kind),
             job: job.clone(),
             stop: None,
+            asked: asked.flatten(),
             task: tokio::spawn(perform(work, job, operation)),
         });
         Ok(Answer::Job(id))
@@ -634,6 +638,7 @@ impl Owner {
             what: phrase(JobKind::MergeDisks),
             job: job.clone(),
             stop: Some(stop),
+            asked: None,
             task: tokio::spawn(async move {
                 tidy::merge_all(&mut work, &job, asked).await;
                 work
@@ -688,7 +693,9 @@ async fn perform(mut work: Box<Work>, job: JobHandle, operation: Operation) -> B
             | JobKind::MergeDisks => Err(Error::ServiceStopping),
         },
     };
-    if let Err(cause) = &outcome {
+    if let Err(cause @ (Error::Cancelled | Error::ShutdownNotAwaited)) = &outcome {
+        tracing::info!(job = %job.id(), machine = %work.record.id, %cause, "a job was given up");
+    } else if let Err(cause) = &outcome {
         tracing::error!(job = %job.id(), machine = %work.record.id, %cause, "a job failed");
     }
     if work.ended.is_none() {

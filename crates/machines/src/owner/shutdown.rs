@@ -81,9 +81,14 @@ pub(crate) async fn settle(
     work: &mut Work,
     row: &JournalRow,
 ) -> Result<super::record::Record, Error> {
-    let followed = match work.process() {
-        Ok(process) => matches!(process.status().await, Ok(RunState::Shutdown)),
-        Err(_) => qemu::Process::ended_in_order(&work.host.run_dir(work.record.id)),
+    let status = match work.process() {
+        Ok(process) => process.status_unless_ended().await,
+        Err(_) => Ok(None),
+    };
+    let followed = match status {
+        Ok(Some(status)) => status == RunState::Shutdown,
+        Ok(None) => qemu::Process::ended_in_order(&work.host.run_dir(work.record.id)),
+        Err(_) => false,
     };
     if row.step != QUIT && !followed {
         return Err(Error::ShutdownNotAwaited);

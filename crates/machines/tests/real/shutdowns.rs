@@ -68,12 +68,16 @@ async fn says(site: &Site, name: &str, word: char) {
     .await;
 }
 
+fn key_a() -> Vec<KeyEvent> {
+    let key = |down| KeyEvent { key: KEY_A, down };
+    vec![key(true), key(false)]
+}
+
 /// Ends the guest's boot.
 async fn boots_on(site: &Site, id: MachineId, name: &str) {
     says(site, name, 'W').await;
-    let key = |down| KeyEvent { key: KEY_A, down };
     let process = site.process(id).await;
-    process.send_keys(&[key(true), key(false)]).await.unwrap();
+    process.send_keys(&key_a()).await.unwrap();
     says(site, name, 'R').await;
 }
 
@@ -119,8 +123,12 @@ async fn a_guest_that_missed_the_request_can_be_asked_again() {
     bring(&machines, id, Ask::Run).await;
     says(&site, "boots", 'W').await;
     let missed = ask(&site, &machines, id).await;
-    boots_on(&site, id, "boots").await;
     assert_eq!(state(&machines, id), State::Stopping);
+    // Its screen can be looked at, and what it asks be answered.
+    let picture = machines.picture(&actor(), id).await.unwrap();
+    assert!(picture.width > 0);
+    machines.send_keys(&actor(), id, key_a()).await.unwrap();
+    says(&site, "boots", 'R').await;
 
     let followed = ask(&site, &machines, id).await;
     completed(&machines, followed).await;

@@ -75,7 +75,7 @@ pub(crate) const fn failure(state: &JobState) -> Option<&JobError> {
 fn status(job: &Job) -> String {
     let (undone, done) = match job.kind {
         JobKind::VerifySnapshot | JobKind::RehearseSnapshot => ("nothing was changed", "read"),
-        JobKind::ShutDown => ("the guest runs on, and may still follow", "written"),
+        JobKind::ShutDown => ("the guest was asked, and may yet follow", "written"),
         JobKind::MergeDisks => ("what had been merged stays merged", "written"),
         _ => ("everything was undone", "written"),
     };

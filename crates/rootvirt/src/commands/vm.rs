@@ -272,8 +272,27 @@ async fn shutdown(service: &Service, which: &StateArg) -> Result<(), Failure> {
     wait_until_off(service, path).await
 }
 
-/// Follows the newest request to shut down, which `InitiateShutdown` does not name.
+/// Follows the request to shut down, which `InitiateShutdown` does not name, and any that takes its
+/// place.
 async fn wait_until_off(service: &Service, machine: &ObjectPath) -> Result<(), Failure> {
+    let mut asked = newest_shutdown(service, machine).await?;
+    loop {
+        let Err(failure) = job::follow(service, &asked, Wait::Visibly).await else {
+            return Ok(());
+        };
+        // Whoever has asked for more meanwhile may have had it turned off.
+        if state_word(&service.get(machine).await?) == "off" {
+            return Ok(());
+        }
+        let newest = newest_shutdown(service, machine).await?;
+        if newest == asked {
+            return Err(failure);
+        }
+        asked = newest;
+    }
+}
+
+async fn newest_shutdown(service: &Service, machine: &ObjectPath) -> Result<ObjectPath, Failure> {
     let jobs = service
         .associators(machine, "Msvm_AffectedJobElement", "Msvm_ConcreteJob")
         .await?;
@@ -282,14 +301,7 @@ async fn wait_until_off(service: &Service, machine: &ObjectPath) -> Result<(), F
         .filter(|job| text::string(job, "Description") == Some(SHUTTING_DOWN))
         .max_by_key(|job| text::json_of(job, "StartTime").to_string())
         .ok_or_else(|| Failure::new("The service shows no job that waits for the guest."))?;
-    let Err(failure) = job::follow(service, text::path_of(newest)?, Wait::Visibly).await else {
-        return Ok(());
-    };
-    // Whoever has asked for more meanwhile may have had it turned off.
-    match state_word(&service.get(machine).await?) {
-        "off" => Ok(()),
-        _ => Err(failure),
-    }
+    text::path_of(newest).cloned()
 }
 
 async fn delete(service: &Service, which: &StateArg, format: Format) -> Result<(), Failure> {
