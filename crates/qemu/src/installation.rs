@@ -59,6 +59,10 @@ pub struct Installation {
     pub img: PathBuf,
     /// `qemu-nbd`, which only machines with VHD or VHDX disks need.
     pub nbd: Option<PathBuf>,
+    /// `setsid` of util-linux, with which a process is started in a session of its own without a copy
+    /// of this one's page tables being made for it, which takes tens of milliseconds while memory
+    /// is on its way.
+    pub setsid: Option<PathBuf>,
     /// The version of `system`.
     pub version: Version,
     /// Whether QEMU can restrict its own system calls on this host (seccomp).
@@ -104,6 +108,7 @@ impl Installation {
         Ok(Installation {
             system,
             nbd: beside(&img, "qemu-nbd"),
+            setsid: search(std::env::var_os("PATH").as_deref(), "setsid"),
             img,
             version,
             sandbox,

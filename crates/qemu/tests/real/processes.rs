@@ -48,6 +48,14 @@ async fn a_guest_runs_stands_still_runs_on_and_ends() {
     assert!(process.status().await.is_err());
 }
 
+/// The session that a process belongs to.
+fn session_of(pid: u32) -> u32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let behind_name = stat.rsplit(')').next().unwrap();
+    let session = behind_name.split_whitespace().nth(3).unwrap();
+    session.parse().unwrap()
+}
+
 #[tokio::test]
 async fn a_guest_outlives_its_client_and_is_found_again() {
     let machine = Machine::new(SLOW).await;
@@ -58,6 +66,11 @@ async fn a_guest_outlives_its_client_and_is_found_again() {
 
     let process = machine.launch().await;
     let pid = process.pid();
+    assert_eq!(
+        session_of(pid),
+        pid,
+        "signals to our group and terminal would reach it"
+    );
     drop(process);
     let seen = machine.counts_beyond(0).await;
     machine.counts_beyond(seen).await;
