@@ -16,7 +16,7 @@ use crate::model::{Health, Process, Restoration};
 use crate::saga::FileMark;
 use qemu::live::MigrationStatus;
 use qemu::memory_image::MemoryImage;
-use qemu::postcopy::{PageServer, PostcopyError, Progress, Residency};
+use qemu::postcopy::{PageServer, PostcopyError, Progress, Remembered, Residency};
 use qemu::spec::Backing;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -91,7 +91,10 @@ pub(super) async fn load(
 ) -> Result<Restoration, Error> {
     let process = work.process()?;
     let on_demand = match work.host.restore_on_demand {
-        true => PageServer::start(&process, opened.clone(), backing, PATIENCE).await,
+        true => {
+            let source = Remembered::new(opened.clone(), work.asked.clone());
+            PageServer::start(&process, Arc::new(source), backing, PATIENCE).await
+        }
         false => Err(PostcopyError::Unsupported {
             said: "the service was told not to".into(),
         }),

@@ -14,6 +14,7 @@ use crate::ids::ImageId;
 use crate::jobs::JobHandle;
 use crate::model::{Health, Restoration, State, Timestamp};
 use crate::saga::{Launched, Plan, SavePlan, StartPlan, Sweep};
+use qemu::postcopy::{Remembered, expect_first};
 use qemu::spec::Start;
 use std::time::Duration;
 
@@ -63,6 +64,7 @@ async fn launch_and_run(
     // Meanwhile QEMU comes up.
     let opening = plan.image.map(|id| {
         let record = work.record.clone();
+        let asked = work.asked.clone();
         tokio::spawn(async move {
             let image = record.images.get(&id).cloned();
             let image = image.ok_or_else(|| Error::DamagedImage {
@@ -70,9 +72,9 @@ async fn launch_and_run(
                 reason: "the catalog does not know it".into(),
             })?;
             let opened = images::open(&record, &image).await?;
-            let first = opened.clone();
+            let first = Remembered::new(opened.clone(), asked);
             // It does not have to end before the guest is given its memory.
-            tokio::task::spawn_blocking(move || qemu::postcopy::expect_first(first.as_ref()));
+            tokio::task::spawn_blocking(move || expect_first(&first));
             Ok::<_, Error>(opened)
         })
     });

@@ -15,6 +15,7 @@ use crate::integrity::keeper;
 use crate::jobs::JobHandle;
 use crate::model::{Activity, JobState, State, Timestamp};
 use crate::saga::{MergeKind, Plan, Sweep};
+use qemu::postcopy::Asked;
 use qemu::qmp::Event;
 use qemu::spec::Id;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub(crate) struct Work {
     /// The ends of sagas that could not be recorded; they go with the next commit. Without that, a
     /// later start would take such a saga for unfinished and undo what has come since.
     pub overdue: Vec<Change>,
+    /// What its guest had to wait for after earlier restores.
+    pub asked: Asked,
     /// Whether the catalog has the machine; not while it is being defined.
     stored: bool,
 }
@@ -82,6 +85,7 @@ impl Work {
             gone: false,
             unsettled: false,
             overdue: Vec::new(),
+            asked: Asked::default(),
             stored: true,
         }
     }

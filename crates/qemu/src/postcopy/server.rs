@@ -35,6 +35,15 @@ const PUSHED_AT_ONCE: u64 = 32;
 pub(super) const SENT_FIRST: usize = 16 * 1024;
 /// Requests that may wait; a guest has no more processors and devices that can.
 const MOST_REQUESTS: usize = 64 * 1024;
+/// As long as the guest asks so soon again, nothing else is sent: whatever is on its way when it asks
+/// makes it wait longer.
+const QUIET: Duration = Duration::from_millis(100);
+/// The longest time for which that holds, from the moment in which the guest can run.
+const ALONE: Duration = Duration::from_millis(500);
+/// Neighbours of a small page that was asked for are sent all the same, so many of them.
+const NEIGHBOURS: u64 = HUGE_PAGE / PAGE;
+/// A guest's first moments.
+const FIRST_MOMENTS: Duration = Duration::from_secs(2);
 /// How long until a page that could not be read is tried again.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
@@ -153,6 +162,8 @@ struct State {
     resumed: bool,
     /// QEMU has taken the devices.
     loaded: bool,
+    /// When it had, and when the guest has asked last.
+    quiet_since: Option<(Instant, Instant)>,
     /// The writer has sent everything.
     all_sent: bool,
 }
@@ -485,7 +496,11 @@ fn hear(shared: &Shared, stream: UnixStream) {
         };
         match message {
             Message::Pong(DEVICES_LOADED) => {
-                shared.state().loaded = true;
+                let now = Instant::now();
+                let mut state = shared.state();
+                state.loaded = true;
+                state.quiet_since = Some((now, now));
+                drop(state);
                 shared.heard.notify_all();
                 shared.stage.send_replace(Stage::Serving);
             }
@@ -498,12 +513,21 @@ fn hear(shared: &Shared, stream: UnixStream) {
                 let Some(page) = page else {
                     return shared.broken("QEMU asked for memory that does not exist");
                 };
+                let now = Instant::now();
                 let mut state = shared.state();
                 if state.requests.len() >= MOST_REQUESTS {
                     return shared.broken("QEMU asked for too many pages at once");
                 }
-                state.requests.push_back((page, Instant::now()));
+                state.requests.push_back((page, now));
+                if let Some((_, last)) = &mut state.quiet_since {
+                    *last = now;
+                }
+                drop(state);
                 shared.heard.notify_all();
+                if shared.began.elapsed() < FIRST_MOMENTS {
+                    let first = page.number.saturating_mul(sizes.guest_pages(page.block));
+                    shared.source.asked(page.block, first);
+                }
             }
             Message::Received { block, bits } => {
                 if let Some(block) = position(&block) {
@@ -546,6 +570,8 @@ struct Sender<'a> {
     outstanding: Outstanding,
     ahead: Ahead,
     buffer: Vec<u8>,
+    /// Nothing is sent but what the guest asks for, and so many pages of the guest.
+    alone_with: Option<u64>,
 }
 
 impl<'a> Sender<'a> {
@@ -557,6 +583,7 @@ impl<'a> Sender<'a> {
             outstanding: Outstanding::new(&shared.blocks),
             ahead: Ahead::of(shared.source.clone()),
             buffer: Vec::new(),
+            alone_with: None,
         }
     }
 
@@ -570,6 +597,7 @@ impl<'a> Sender<'a> {
                 let devices = devices::sections(source.devices()).map_err(|e| e.to_string())?;
                 self.stream.package(devices).map_err(|e| e.to_string())?;
                 self.send()?;
+                self.alone_with = Some(0);
             }
             Task::GoOn => self.agree()?,
         }
@@ -628,7 +656,11 @@ impl<'a> Sender<'a> {
 
     /// Sends the pages that the guest will want first: it does not have to ask for them then.
     fn serve_first(&mut self) -> Result<(), String> {
+        let mut sent = 0;
         for (block, number) in self.shared.source.wanted_first(SENT_FIRST) {
+            if sent >= SENT_FIRST as u64 {
+                break;
+            }
             loop {
                 let request = self.shared.state().requests.pop_front();
                 match request {
@@ -643,6 +675,7 @@ impl<'a> Sender<'a> {
             if let Some(page) = page.filter(|page| !self.outstanding.is_sent(*page)) {
                 self.put(page, 1)?;
                 self.send()?;
+                sent += self.outstanding.guest_pages(block);
             }
         }
         Ok(())
@@ -661,6 +694,9 @@ impl<'a> Sender<'a> {
                 self.answer(page, since)?;
                 continue;
             }
+            if self.leaves_alone() {
+                continue;
+            }
             let source = self.shared.source.as_ref();
             let Some((first, pages)) = self.outstanding.next(source, PUSHED_AT_ONCE) else {
                 let more = self.wait_until(|state| match state.requests.is_empty() {
@@ -676,7 +712,33 @@ impl<'a> Sender<'a> {
             self.ahead.reads(first, of_guest);
             self.put(first, pages)?;
             self.send()?;
+            if let Some(pages_left) = &mut self.alone_with {
+                *pages_left = pages_left.saturating_sub(pages);
+            }
         }
+    }
+
+    /// Whether nothing but what the guest asks for is to be sent; waits a while, if so.
+    fn leaves_alone(&mut self) -> bool {
+        if self.alone_with != Some(0) {
+            return false;
+        }
+        let state = self.shared.state();
+        if !state.requests.is_empty() || self.shared.is_stopped() {
+            return true;
+        }
+        let left = state.quiet_since.map(|(loaded, last)| {
+            let end = (last + QUIET).min(loaded + ALONE);
+            end.saturating_duration_since(Instant::now())
+        });
+        if left == Some(Duration::ZERO) {
+            self.alone_with = None;
+            return false;
+        }
+        // Not loaded yet: it is told when that changes.
+        let woken = self.shared.heard.wait_timeout(state, left.unwrap_or(QUIET));
+        drop(woken);
+        true
     }
 
     fn answer(&mut self, page: HostPage, since: Instant) -> Result<(), String> {
@@ -685,6 +747,9 @@ impl<'a> Sender<'a> {
             self.put(page, 1)?;
             self.send()?;
             self.outstanding.go_on_behind(page);
+            if self.alone_with.is_some() && self.outstanding.guest_pages(page.block) == 1 {
+                self.alone_with = Some(NEIGHBOURS);
+            }
         }
         shared.requests.fetch_add(1, Ordering::Relaxed);
         let waited = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);

@@ -4,7 +4,9 @@ use crate::capture::{copy_on, snapshot};
 use crate::machine::*;
 use qemu::Process;
 use qemu::memory_image::{MemoryImage, no_parents};
-use qemu::postcopy::{PageServer, PageSource, PostcopyError, RamSection};
+use qemu::postcopy::{
+    Asked, PageServer, PageSource, PostcopyError, RamSection, Remembered, Residency,
+};
 use qemu::process::RunState;
 use qemu::spec::*;
 use std::sync::Arc;
@@ -69,24 +71,29 @@ async fn copy(each: Duration, backing: Backing) -> Copy {
     let original = machine.launch().await;
     machine.counts_beyond(20).await;
     snapshot(&machine, &original, 1).await;
-    let one = copy_on(&machine, "one", 1, "copy").await;
-    let two = copy_on(&machine, "two", 1, "copy").await;
-    let mut spec = machine.clone_with("copy", one, two);
-    spec.test_arguments = Vec::new();
-    spec.memory.backing = backing;
-    spec.memory.prealloc = false;
     let source = Arc::new(Slow {
         inner: MemoryImage::open(&machine.path("memory-1"), &no_parents).unwrap(),
         each,
         failing: AtomicBool::new(false),
     });
-    let process = Process::launch(&machine.installation, &spec).await.unwrap();
+    let process = copy_of(&machine, "copy", backing).await;
     Copy {
         machine,
         _original: original,
         process,
         source,
     }
+}
+
+/// A process that waits for what was captured.
+async fn copy_of(machine: &Machine, name: &str, backing: Backing) -> Process {
+    let one = copy_on(machine, "one", 1, name).await;
+    let two = copy_on(machine, "two", 1, name).await;
+    let mut spec = machine.clone_with(name, one, two);
+    spec.test_arguments = Vec::new();
+    spec.memory.backing = backing;
+    spec.memory.prealloc = false;
+    Process::launch(&machine.installation, &spec).await.unwrap()
 }
 
 impl Copy {
@@ -139,6 +146,26 @@ async fn runs_before_its_memory_is_there(backing: Backing) {
 #[tokio::test]
 async fn a_guest_runs_before_its_memory_is_there() {
     runs_before_its_memory_is_there(Backing::Transparent).await;
+}
+
+#[tokio::test]
+async fn what_a_guest_had_to_wait_for_is_sent_first_the_next_time() {
+    let copy = copy(Duration::ZERO, Backing::Transparent).await;
+    let asked = Asked::default();
+    let residency = async |process: &Process| -> Residency {
+        let source = Remembered::new(copy.source.clone(), asked.clone());
+        let source = Arc::new(source);
+        let server = PageServer::start(process, source, Backing::Transparent, PATIENCE).await;
+        process.cont().await.unwrap();
+        server.unwrap().resident().await.unwrap()
+    };
+    let first = residency(&copy.process).await;
+    copy.process.kill().await.unwrap();
+    let again = copy_of(&copy.machine, "again", Backing::Transparent).await;
+    let next = residency(&again).await;
+    again.kill().await.unwrap();
+    println!("{first:?}, then {next:?}");
+    assert!(next.requests < first.requests, "{first:?}, then {next:?}");
 }
 
 #[tokio::test]
