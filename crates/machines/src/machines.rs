@@ -28,10 +28,11 @@ use crate::request::{
 use crate::saga::CrashPoint;
 use crate::settings::change::HostLimits;
 use crate::settings::{change, defaults, limits};
+use qemu::identity::Identity;
 use qemu::memory_backing::healing::Health as MemoryHealth;
 use qemu::memory_backing::{Policy, PoolLimit};
 use qemu::memory_image::Compression;
-use qemu::processor_time::ProcessorTime;
+use qemu::processor_time::{self, ProcessorTime};
 use qemu::spec::Accelerator;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -275,9 +276,8 @@ impl Machines {
     /// How long each processor of a machine that has a process has run, as the kernel tells now.
     pub fn processor_times(&self, id: MachineId) -> Vec<ProcessorTime> {
         let process = self.machine(id).and_then(|machine| machine.process.clone());
-        process.map_or_else(Vec::new, |process| {
-            qemu::processor_time::of_process(process.pid)
-        })
+        let identity = process.and_then(|_| Identity::read(&self.host.run_dir(id)));
+        identity.map_or_else(Vec::new, |it| processor_time::of_process(&it))
     }
 
     /// All jobs: running, and finished less than some minutes ago.

@@ -1,6 +1,7 @@
 //! Which process is meant, so that a number given to another process later is never mistaken for
 //! it: the process id together with the time the process started.
 
+use crate::proc_stat::{Stat, ticks};
 use rustix::process::{PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -8,9 +9,6 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 use uuid::Uuid;
-
-/// The kernel counts processor and start times in hundredths of a second, on every Linux.
-const TICKS_PER_SECOND: u64 = 100;
 
 /// The file in a run folder that names its process.
 pub const PID_FILE: &str = "process.json";
@@ -33,7 +31,7 @@ impl Identity {
     pub fn of(pid: u32, machine: Uuid) -> Option<Identity> {
         Some(Identity {
             pid,
-            started: Stat::read(&format!("/proc/{pid}/stat"))?.started,
+            started: Stat::read(format!("/proc/{pid}/stat"))?.started,
             boot: boot_id()?,
             machine,
         })
@@ -63,7 +61,7 @@ impl Identity {
     /// Whether it still runs (a dead child that nobody waited for does not).
     pub fn is_alive(&self) -> bool {
         boot_id() == Some(self.boot)
-            && Stat::read(&format!("/proc/{}/stat", self.pid))
+            && Stat::read(format!("/proc/{}/stat", self.pid))
                 .is_some_and(|s| s.started == self.started && !matches!(s.state, 'Z' | 'X'))
     }
 
@@ -81,7 +79,7 @@ impl Identity {
         for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid)).ok()? {
             let path = thread.ok()?.path().join("stat");
             // A thread may end while we look.
-            let stat = path.to_str().and_then(Stat::read);
+            let stat = Stat::read(&path);
             let runs_guest = |s: &Stat| s.name.starts_with("CPU ") || s.name.starts_with("ALL CPU");
             if let Some(stat) = stat.filter(runs_guest) {
                 sum += ticks(stat.used);
@@ -108,43 +106,9 @@ fn signal(handle: &OwnedFd, signal: Signal) -> io::Result<()> {
     }
 }
 
-fn ticks(count: u64) -> Duration {
-    Duration::from_millis(count.saturating_mul(1000 / TICKS_PER_SECOND))
-}
-
 fn boot_id() -> Option<Uuid> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     text.trim().parse().ok()
-}
-
-/// What `/proc/PID/stat` says.
-struct Stat {
-    name: String,
-    state: char,
-    /// Ticks of processor time, user and kernel.
-    used: u64,
-    started: u64,
-}
-
-impl Stat {
-    fn read(path: &str) -> Option<Stat> {
-        Stat::parse(&std::fs::read_to_string(path).ok()?)
-    }
-
-    /// The name may hold anything, so the last parenthesis ends it.
-    fn parse(text: &str) -> Option<Stat> {
-        let (_, rest) = text.split_once('(')?;
-        let (name, rest) = rest.rsplit_once(')')?;
-        let fields: Vec<&str> = rest.split_whitespace().collect();
-        // Field 3 of proc(5) is the first here.
-        let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
-        Some(Stat {
-            name: name.into(),
-            state: fields.first()?.chars().next()?,
-            used: number(14)?.saturating_add(number(15)?),
-            started: number(22)?,
-        })
-    }
 }
 
 #[cfg(test)]
@@ -165,13 +129,5 @@ mod tests {
             ..own
         };
         assert!(!before_boot.is_alive());
-    }
-
-    #[test]
-    fn a_process_name_cannot_forge_the_fields() {
-        let text = "7 (a) R 1 (b)) S 1 1 1 0 -1 0 0 0 0 0 5 6 0 0 20 0 1 0 77 0";
-        let stat = Stat::parse(text).unwrap();
-        assert_eq!((stat.state, stat.used, stat.started), ('S', 11, 77));
-        assert!(Stat::parse("7 (a").is_none() && Stat::parse("").is_none());
     }
 }

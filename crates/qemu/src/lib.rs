@@ -27,6 +27,7 @@ pub mod memory_image;
 pub mod merge;
 mod nbd;
 pub mod postcopy;
+mod proc_stat;
 pub mod process;
 pub mod processor_time;
 pub mod qmp;

@@ -2,15 +2,14 @@
 //!
 //! Not here: what else QEMU's threads do.
 
-use std::fs;
-use std::path::Path;
+use crate::identity::Identity;
+use crate::proc_stat::{Stat, ticks};
+use std::time::Duration;
 
-/// Units of 100 ns in a second.
-const UNITS: u64 = 10_000_000;
-/// The kernel's ticks in a second as `/proc` counts them: fixed on x86 (`USER_HZ`).
-const TICKS: u64 = 100;
 /// More threads than a guest has processors are not looked at.
 const MOST_THREADS: usize = 4096;
+/// CIM's unit of processor time.
+const UNIT: Duration = Duration::from_nanos(100);
 
 /// A guest's processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,72 +22,90 @@ pub struct ProcessorTime {
     pub guest: Option<u64>,
 }
 
-/// The processors of the guest that the process `pid` runs, by number; none where there is no such
-/// process, and where one thread runs all processors.
-pub fn of_process(pid: u32) -> Vec<ProcessorTime> {
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
-        return Vec::new();
-    };
+/// The processors of the guest that a process runs, by number; none where it has ended, and where one
+/// thread runs all processors.
+pub fn of_process(process: &Identity) -> Vec<ProcessorTime> {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", process.pid));
+    // Looked at behind: until then the number may have been given to another process.
     let mut found: Vec<_> = threads
+        .into_iter()
+        .flatten()
         .flatten()
         .take(MOST_THREADS)
-        .filter_map(|thread| of_thread(&thread.path()))
+        .filter_map(|thread| of_thread(&Stat::read(thread.path().join("stat"))?))
         .collect();
+    if !process.is_alive() {
+        return Vec::new();
+    }
     found.sort_by_key(|processor| processor.number);
     found
 }
 
-fn of_thread(thread: &Path) -> Option<ProcessorTime> {
-    let stat = fs::read_to_string(thread.join("stat")).ok()?;
-    parse(&stat)
-}
-
-/// Takes apart a line of `proc(5)`'s `stat`: `id (name) state ...`. The name of the thread of a
-/// processor is `CPU <number>/<accelerator>`.
-fn parse(stat: &str) -> Option<ProcessorTime> {
-    let (head, rest) = stat.rsplit_once(')')?;
-    let (_, name) = head.split_once('(')?;
-    let (number, accelerator) = name.strip_prefix("CPU ")?.split_once('/')?;
-    // The field after the name has number 3.
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    let time = |field: usize| -> Option<u64> {
-        let ticks: u64 = fields.get(field.checked_sub(3)?)?.parse().ok()?;
-        ticks.checked_mul(UNITS / TICKS)
-    };
-    let (user, system, guest) = (time(14)?, time(15)?, time(43));
+/// The name of the thread of a processor is `CPU <number>/<accelerator>`.
+fn of_thread(stat: &Stat) -> Option<ProcessorTime> {
+    let (number, accelerator) = stat.name.strip_prefix("CPU ")?.split_once('/')?;
     Some(ProcessorTime {
         number: number.parse().ok()?,
-        total: user.checked_add(system)?,
-        guest: guest.filter(|_| accelerator == "KVM"),
+        total: units(stat.used),
+        guest: stat.guest.filter(|_| accelerator == "KVM").map(units),
     })
+}
+
+/// Units of 100 ns in so many ticks.
+fn units(count: u64) -> u64 {
+    let units = ticks(count).as_nanos() / UNIT.as_nanos();
+    u64::try_from(units).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Units of 100 ns in a second.
+    const SECOND: u64 = 10_000_000;
+
     #[test]
     fn threads_of_processors_are_told_by_their_names() {
-        let fields = |name: &str| {
+        let told = |name: &str| {
             let mut fields = vec!["0"; 50];
             (fields[11], fields[12], fields[40]) = ("250", "50", "200");
-            format!("77 ({name}) {}", fields.join(" "))
+            let stat = format!("77 ({name}) {}", fields.join(" "));
+            of_thread(&Stat::parse(&stat).unwrap())
         };
         let expected = ProcessorTime {
             number: 3,
-            total: 3 * UNITS,
+            total: 3 * SECOND,
             guest: None,
         };
-        assert_eq!(parse(&fields("CPU 3/TCG")), Some(expected));
-        let guest = Some(2 * UNITS);
-        assert_eq!(
-            parse(&fields("CPU 3/KVM")),
-            Some(ProcessorTime { guest, ..expected })
-        );
+        assert_eq!(told("CPU 3/TCG"), Some(expected));
+        let guest = Some(2 * SECOND);
+        assert_eq!(told("CPU 3/KVM"), Some(ProcessorTime { guest, ..expected }));
         for strange in ["qemu-system-x86", "CPU x/KVM", "CPU 1", ") (CPU 1/"] {
-            assert_eq!(parse(&fields(strange)), None, "{strange}");
+            assert_eq!(told(strange), None, "{strange}");
         }
-        assert_eq!(parse("77 (CPU 1/KVM) S 1"), None);
-        assert_eq!(of_process(u32::MAX), []);
+    }
+
+    #[test]
+    fn another_process_of_the_same_number_is_not_looked_at() {
+        let own = Identity::of(std::process::id(), uuid::Uuid::nil()).unwrap();
+        let started = own.started + 1;
+        let name = std::thread::Builder::new().name("CPU 5/TCG".into());
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let wait = move || {
+            let _ = ended.recv();
+        };
+        let thread = name.spawn(wait).unwrap();
+        // A thread gives itself its name.
+        let numbers = loop {
+            let found = of_process(&own);
+            match found.is_empty() {
+                true => std::thread::yield_now(),
+                false => break found.iter().map(|p| p.number).collect::<Vec<_>>(),
+            }
+        };
+        assert_eq!(numbers, [5]);
+        assert_eq!(of_process(&Identity { started, ..own }), []);
+        drop(end);
+        thread.join().unwrap();
     }
 }
