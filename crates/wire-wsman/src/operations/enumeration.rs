@@ -24,7 +24,7 @@ pub(super) fn enumerate(call: &Call) -> Result<Reply, Fault> {
     let mode = mode(body)?;
     let polymorphism = polymorphism(body)?;
     let filter = read_filter(body)?;
-    let lifetime = lifetime(call, body)?;
+    let lifetime = lifetime(call, body, uri::ENUMERATION)?;
     let (namespace, rest) = call.find(&resource, filter, mode)?;
     let class = resource.class.as_ref();
     let form = ObjectForm {
@@ -53,7 +53,7 @@ pub(super) fn enumerate_classes(call: &Call) -> Result<Reply, Fault> {
                       from one, and choose among the answers.";
         return Err(Fault::unsupported("FilteredEnumeration", reason));
     }
-    let lifetime = lifetime(call, body)?;
+    let lifetime = lifetime(call, body, uri::ENUMERATION)?;
     let deep = polymorphism(body)? != Polymorphism::None;
     let (namespace, names) = classes::find(call, deep)?;
     let shown = Shown::Classes(ClassForm::of(call));
@@ -65,15 +65,20 @@ pub(super) fn enumerate_classes(call: &Call) -> Result<Reply, Fault> {
     )
 }
 
-/// How long the enumeration is to wait for each pull.
-fn lifetime(call: &Call, body: &Element) -> Result<Duration, Fault> {
+/// How long the enumeration is to wait for each pull, or the subscription to last, as the operation of
+/// this protocol asks.
+pub(super) fn lifetime(
+    call: &Call,
+    body: &Element,
+    protocol: &'static str,
+) -> Result<Duration, Fault> {
     let limits = call.operations.enumerations.limits();
-    let Some(expires) = body.child(uri::ENUMERATION, "Expires") else {
+    let Some(expires) = body.child(protocol, "Expires") else {
         return Ok(limits.lifetime);
     };
     let asked = parse_expiry(expires.trimmed()).ok_or_else(|| {
         let reason = "Expires is neither a duration nor a moment to come.";
-        Fault::expiry(uri::ENUMERATION, reason)
+        Fault::expiry(protocol, reason)
     })?;
     Ok(asked.min(limits.longest_lifetime))
 }

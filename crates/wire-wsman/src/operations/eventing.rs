@@ -6,10 +6,11 @@
 
 use super::Call;
 use super::delivery::{self, Delivery, Wrapping};
+use super::enumeration::lifetime;
 use super::filter::{Filter, read_filter};
 use super::subscriptions::Subscribed;
 use crate::resource::Resource;
-use crate::soap::duration::{format_duration, parse_expiry};
+use crate::soap::duration::format_duration;
 use crate::soap::fault::Fault;
 use crate::soap::reply::Reply;
 use crate::soap::uri;
@@ -39,7 +40,7 @@ pub(super) async fn subscribe(call: Call) -> Result<Reply, Fault> {
         EVENTS => Some(Wrapping::Batch),
         other => return Err(Fault::delivery_mode(other)),
     };
-    let lifetime = lifetime(&call, body)?;
+    let lifetime = lifetime(&call, body, uri::EVENTING)?;
     let (language, query) = match read_filter(body)? {
         Filter::Query(language, query) => (language, query),
         Filter::None => ("WQL", whole_class(&call, &resource)?),
@@ -92,7 +93,7 @@ fn whole_class(call: &Call, resource: &Resource) -> Result<String, Fault> {
 
 pub(super) fn renew(call: &Call) -> Result<Reply, Fault> {
     let body = operation(call, "Renew")?;
-    let lifetime = lifetime(call, body)?;
+    let lifetime = lifetime(call, body, uri::EVENTING)?;
     let open = &call.operations.subscriptions;
     open.renew(&call.context.user, identifier(call)?, lifetime)?;
     Ok(expires("e:RenewResponse", lifetime))
@@ -174,18 +175,6 @@ fn operation<'a>(call: &'a Call, name: &str) -> Result<&'a Element, Fault> {
     let body = call.request.body.as_ref();
     body.filter(|it| it.is(uri::EVENTING, name))
         .ok_or_else(|| Fault::schema(format!("The body is not wse:{name}.")))
-}
-
-fn lifetime(call: &Call, body: &Element) -> Result<Duration, Fault> {
-    let limits = call.operations.enumerations.limits();
-    let Some(expires) = body.child(uri::EVENTING, "Expires") else {
-        return Ok(limits.lifetime);
-    };
-    let asked = parse_expiry(expires.trimmed()).ok_or_else(|| {
-        let reason = "Expires is neither a duration nor a moment to come.";
-        Fault::expiry(uri::EVENTING, reason)
-    })?;
-    Ok(asked.min(limits.longest_lifetime))
 }
 
 fn identifier(call: &Call) -> Result<Uuid, Fault> {
