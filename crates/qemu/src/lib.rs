@@ -37,6 +37,7 @@ pub mod receiver;
 pub mod spec;
 pub mod stall;
 pub mod throttle;
+pub mod wakefulness;
 
 pub use installation::Installation;
 pub use process::Process;

@@ -18,6 +18,7 @@ use qemu::live::MigrationStatus;
 use qemu::memory_image::MemoryImage;
 use qemu::postcopy::{PageServer, PostcopyError, Progress, Remembered, Residency};
 use qemu::spec::Backing;
+use qemu::wakefulness::Awake;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub(crate) struct Serving {
     trouble: watch::Receiver<Option<String>>,
     /// The guest stands still because its memory cannot be read.
     pub held: bool,
+    /// The guest waits for one page after the other, most of all in the beginning.
+    _awake: Awake,
 }
 
 impl Serving {
@@ -50,6 +53,7 @@ impl Serving {
             trouble: server.trouble(),
             server,
             held: false,
+            _awake: Awake::hold(),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::integrity::{Depth, verify};
 use crate::jobs::JobHandle;
 use crate::model::{Activity, Settings};
 use crate::saga::{ApplyPlan, Plan, Sweep};
+use qemu::wakefulness::Awake;
 use std::sync::Arc;
 
 /// Applies a snapshot to a machine that is off or saved.
@@ -24,6 +25,8 @@ pub(crate) async fn apply(
         .snapshot(snapshot)
         .cloned()
         .ok_or(Error::NoSuchSnapshot(snapshot))?;
+    // The machine is started next, most likely: somebody waits for all of it.
+    let _awake = Awake::hold();
     // What can be seen at once is found before anything is recorded.
     let depth = work.host.verify_before_apply;
     if depth != Depth::Off {

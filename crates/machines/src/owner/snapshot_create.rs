@@ -25,6 +25,7 @@ use crate::settings::limits;
 use qemu::live::{Frozen, Pause, PauseWatch, Switch};
 use qemu::receiver::RING_LIMIT;
 use qemu::spec::Format;
+use qemu::wakefulness::Awake;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -360,6 +361,8 @@ async fn capture_live(
         });
     }
     let receiver = listen(work, image_id, &path).await?;
+    // The guest waits for one page after the other until all of them are sent.
+    let _awake = Awake::hold();
     process
         .prepare_background_snapshot()
         .await

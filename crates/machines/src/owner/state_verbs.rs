@@ -16,6 +16,7 @@ use crate::model::{Health, Restoration, State, Timestamp};
 use crate::saga::{Launched, Plan, SavePlan, StartPlan, Sweep};
 use qemu::postcopy::{Remembered, expect_first};
 use qemu::spec::Start;
+use qemu::wakefulness::Awake;
 use std::time::Duration;
 
 /// How long QEMU may take to end when asked to.
@@ -30,6 +31,7 @@ pub(crate) async fn start(work: &mut Work, job: &JobHandle) -> Result<(), Error>
         launched: None,
     };
     work.show_state(State::Starting, State::Running);
+    let _awake = Awake::hold();
     give_channel(work).await?;
     work.begin(job, "start.launch", &Plan::Start(plan.clone()))
         .await?;
