@@ -69,7 +69,13 @@ async fn ended(process: &qemu::Process, events: &mut broadcast::Receiver<Event>)
             event = events.recv() => match event {
                 Ok(event) if event.name != "SHUTDOWN" => {}
                 Ok(_) => return,
-                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+                // Events were lost, or none come any more: what it said is told by how it is.
+                Err(_) => {
+                    if matches!(process.status().await, Ok(RunState::Shutdown)) {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
             },
         }
     }
