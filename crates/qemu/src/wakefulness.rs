@@ -4,7 +4,7 @@
 //! threads, the guest's and ours, each of which wakes a processor that has just gone to sleep. How
 //! long that takes is up to the host: microseconds, or, in a virtual machine, until its own host
 //! has found it a processor again. Linux keeps its processors from sleeping more deeply than
-//! somebody can bear who has [`DEVICE`] open (`Documentation/power/pm_qos_interface.rst` of Linux).
+//! somebody can bear who has `/dev/cpu_dma_latency` open (`Documentation/power/pm_qos_interface.rst` of Linux).
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
