@@ -21,7 +21,7 @@ use crate::owner::record::Record;
 use crate::owner::snapshot_create::with_layers;
 use crate::owner::work::{Work, blocking};
 use crate::saga::NewLayer;
-use qemu::postcopy::{PageServer, PostcopyError};
+use qemu::postcopy::{Asked, PageServer, PostcopyError};
 use qemu::process::{Process, RunState};
 use qemu::qmp::Event;
 use qemu::spec::{Backing, Format, Start};
@@ -352,7 +352,15 @@ async fn load(
     let opened = images::open(record, image).await?;
     if host.restore_on_demand {
         let backing = Backing::Transparent;
-        match PageServer::start(process, opened.clone(), backing, LOAD_PATIENCE).await {
+        match PageServer::start(
+            process,
+            opened.clone(),
+            Asked::default(),
+            backing,
+            LOAD_PATIENCE,
+        )
+        .await
+        {
             Ok(server) => return Ok(Some(server)),
             Err(cause) if cause.lets_load_whole() => {
                 tracing::debug!(%cause, "a clone's memory is loaded whole");

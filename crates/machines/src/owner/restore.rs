@@ -16,7 +16,7 @@ use crate::model::{Health, Process, Restoration};
 use crate::saga::FileMark;
 use qemu::live::MigrationStatus;
 use qemu::memory_image::MemoryImage;
-use qemu::postcopy::{PageServer, PostcopyError, Progress, Remembered, Residency};
+use qemu::postcopy::{PageServer, PostcopyError, Progress, Residency};
 use qemu::spec::Backing;
 use qemu::wakefulness::Awake;
 use std::os::unix::fs::MetadataExt;
@@ -96,8 +96,8 @@ pub(super) async fn load(
     let process = work.process()?;
     let on_demand = match work.host.restore_on_demand {
         true => {
-            let source = Remembered::new(opened.clone(), work.asked.clone());
-            PageServer::start(&process, Arc::new(source), backing, PATIENCE).await
+            let asked = work.asked.clone();
+            PageServer::start(&process, opened.clone(), asked, backing, PATIENCE).await
         }
         false => Err(PostcopyError::Unsupported {
             said: "the service was told not to".into(),

@@ -14,7 +14,7 @@ use crate::ids::ImageId;
 use crate::jobs::JobHandle;
 use crate::model::{Health, Restoration, State, Timestamp};
 use crate::saga::{Launched, Plan, SavePlan, StartPlan, Sweep};
-use qemu::postcopy::{Remembered, expect_first};
+use qemu::postcopy::expect_first;
 use qemu::spec::Start;
 use qemu::wakefulness::Awake;
 use std::time::Duration;
@@ -74,9 +74,9 @@ async fn launch_and_run(
                 reason: "the catalog does not know it".into(),
             })?;
             let opened = images::open(&record, &image).await?;
-            let first = Remembered::new(opened.clone(), asked);
+            let first = opened.clone();
             // It does not have to end before the guest is given its memory.
-            tokio::task::spawn_blocking(move || expect_first(&first));
+            tokio::task::spawn_blocking(move || expect_first(first.as_ref(), &asked));
             Ok::<_, Error>(opened)
         })
     });

@@ -3,10 +3,10 @@
 //! Memory of a snapshot that stands on others lies in many pieces, and a disk that gives one after
 //! the other takes long for them. Told of many at once, it does not.
 
-use super::PageSource;
 use super::pages::HostPage;
 use super::server::{HUGE_PAGE, SENT_FIRST};
 use super::wire::PAGE;
+use super::{Asked, PageSource};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -19,10 +19,10 @@ const MOST_AROUND: usize = 64;
 /// Pages of the guest that are told of at once, 8 MiB.
 const STEP: u64 = 2048;
 
-/// Tells a source of the pages that a guest will want first. For the time in which QEMU starts.
-pub fn expect_first(source: &dyn PageSource) {
+/// Tells a source of the pages that a guest will want first, one that has `asked` for some before. For the time in which QEMU starts.
+pub fn expect_first(source: &dyn PageSource, asked: &Asked) {
     let mut told = HashSet::new();
-    for (block, page) in source.wanted_first(SENT_FIRST) {
+    for (block, page) in asked.before(source.wanted_first(SENT_FIRST), SENT_FIRST) {
         if told.len() == MOST_AROUND {
             return;
         }
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn what_lies_around_the_pages_wanted_first_is_told_of_once() {
         let (told, hears) = channel();
-        expect_first(&Told(told));
+        expect_first(&Told(told), &Asked::default());
         let all: Vec<_> = hears.try_iter().collect();
         assert_eq!(all, [(0, 512, AROUND), (1, 0, AROUND)]);
     }

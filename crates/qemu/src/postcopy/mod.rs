@@ -13,8 +13,9 @@
 //! until [`PageServer::recover`] goes on. Until [`PageServer::resident`] the image must stay.
 //!
 //! `wire` is what we send, `return_path` what QEMU answers, `pages` what has still to be sent,
-//! `ahead` what will be read soon, `remembered` what guests asked for before, `devices` the part of an image that is sent first, `server` the
-//! threads that do it, and `lifeline` what lets a later service go on even if QEMU answers nobody for want of memory.
+//! `ahead` what will be read soon, `remembered` what guests asked for before, `devices` the part of
+//! an image that is sent first, `server` the threads that do it, and `lifeline` what lets a later
+//! service go on even if QEMU answers nobody for want of memory.
 
 mod ahead;
 mod devices;
@@ -28,7 +29,7 @@ mod wire;
 
 pub use ahead::expect_first;
 pub use devices::{DevicesError, sections as device_sections};
-pub use remembered::{Asked, Remembered};
+pub use remembered::Asked;
 pub use server::{PageServer, PostcopyError, Progress, Residency};
 
 /// Where the guest's memory and devices come from. It is read by one thread, which may block, and told by
@@ -57,10 +58,6 @@ pub trait PageSource: Send + Sync + 'static {
     /// Told that these pages will soon be read. It may block, but not until they are there.
     fn expect(&self, block: usize, first: u64, pages: u64) {
         let _ = (block, first, pages);
-    }
-    /// Told that the guest, in its first moments, had to ask for what holds this page. Must not block.
-    fn asked(&self, block: usize, page: u64) {
-        let _ = (block, page);
     }
 }
 

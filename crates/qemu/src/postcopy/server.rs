@@ -8,7 +8,7 @@ use super::lifeline::{self, Lifeline};
 use super::pages::{HostPage, Outstanding};
 use super::return_path::{Message, read_message};
 use super::wire::{DEVICES_LOADED, PAGE, TooLong};
-use super::{PageSource, SourceBlock};
+use super::{Asked, PageSource, SourceBlock};
 use crate::command_line::MEMORY_ID;
 use crate::identity::Identity;
 use crate::live::LiveError;
@@ -131,6 +131,7 @@ pub struct PageServer {
 
 struct Shared {
     source: Arc<dyn PageSource>,
+    asked: Asked,
     blocks: Vec<SourceBlock>,
     stream: UnixStream,
     began: Instant,
@@ -208,11 +209,13 @@ impl Process {
 
 impl PageServer {
     /// Gives a process launched with [`crate::spec::Start::Incoming`] its devices, and from then on
-    /// its memory. The guest stands still until [`Process::cont`]. After an error the process is
+    /// its memory, first what it is known to have `asked` for before. The guest stands still until
+    /// [`Process::cont`]. After an error the process is
     /// of no use, except after [`PostcopyError::Unsupported`].
     pub async fn start(
         process: &Process,
         source: Arc<dyn PageSource>,
+        asked: Asked,
         backing: Backing,
         patience: Duration,
     ) -> Result<PageServer, PostcopyError> {
@@ -227,7 +230,7 @@ impl PageServer {
         let _attended = process.attend_serial_ports().await?;
         process.migrate("migrate-incoming", address).await?;
         let lifeline = make_lifeline(process.run_dir()).await;
-        let mut server = PageServer::connect(socket, source, backing, began, Task::Begin)?;
+        let mut server = PageServer::connect(socket, source, asked, backing, began, Task::Begin)?;
         server.lifeline = lifeline;
         let mut trouble = server.trouble();
         // Devices may want memory, too. The guest has not run yet: nothing is lost by giving up.
@@ -264,7 +267,8 @@ impl PageServer {
         let uri = format!("unix:{}", socket.display());
         let arguments = json!({"uri": uri});
         process.qmp().execute("migrate-recover", arguments).await?;
-        let mut server = PageServer::connect(socket, source, backing, began, Task::GoOn)?;
+        let mut server =
+            PageServer::connect(socket, source, Asked::default(), backing, began, Task::GoOn)?;
         server.until_loaded(process, patience).await?;
         server.lifeline = make_lifeline(process.run_dir()).await;
         Ok(server)
@@ -296,7 +300,8 @@ impl PageServer {
             path: socket.clone(),
             cause: cause.into(),
         })?;
-        let mut server = PageServer::connect(socket, source, backing, began, Task::GoOn)?;
+        let mut server =
+            PageServer::connect(socket, source, Asked::default(), backing, began, Task::GoOn)?;
         server.lifeline = Some(lifeline);
         let mut stage = server.shared.stage.subscribe();
         let loaded = stage.wait_for(|stage| !matches!(stage, Stage::Loading));
@@ -315,6 +320,7 @@ impl PageServer {
     fn connect(
         socket: PathBuf,
         source: Arc<dyn PageSource>,
+        asked: Asked,
         backing: Backing,
         began: Instant,
         task: Task,
@@ -341,6 +347,7 @@ impl PageServer {
             blocks: blocks.collect(),
             total: source.data_pages().saturating_mul(PAGE),
             source,
+            asked,
             stream,
             began,
             state: Mutex::default(),
@@ -517,7 +524,7 @@ fn hear(shared: &Shared, stream: UnixStream) {
                 shared.heard.notify_all();
                 if shared.began.elapsed() < FIRST_MOMENTS {
                     let first = page.number.saturating_mul(sizes.guest_pages(page.block));
-                    shared.source.asked(page.block, first);
+                    shared.asked.add((page.block, first));
                 }
             }
             Message::Received { block, bits } => {

@@ -4,9 +4,7 @@ use crate::capture::{copy_on, snapshot};
 use crate::machine::*;
 use qemu::Process;
 use qemu::memory_image::{MemoryImage, no_parents};
-use qemu::postcopy::{
-    Asked, PageServer, PageSource, PostcopyError, RamSection, Remembered, Residency,
-};
+use qemu::postcopy::{Asked, PageServer, PageSource, PostcopyError, RamSection, Residency};
 use qemu::process::RunState;
 use qemu::spec::*;
 use std::sync::Arc;
@@ -99,7 +97,7 @@ async fn copy_of(machine: &Machine, name: &str, backing: Backing) -> Process {
 impl Copy {
     async fn start(&self, backing: Backing) -> PageServer {
         let source = self.source.clone();
-        PageServer::start(&self.process, source, backing, PATIENCE)
+        PageServer::start(&self.process, source, Asked::default(), backing, PATIENCE)
             .await
             .unwrap()
     }
@@ -153,9 +151,9 @@ async fn what_a_guest_had_to_wait_for_is_sent_first_the_next_time() {
     let copy = copy(Duration::ZERO, Backing::Transparent).await;
     let asked = Asked::default();
     let residency = async |process: &Process| -> Residency {
-        let source = Remembered::new(copy.source.clone(), asked.clone());
-        let source = Arc::new(source);
-        let server = PageServer::start(process, source, Backing::Transparent, PATIENCE).await;
+        let (source, asked) = (copy.source.clone(), asked.clone());
+        let server =
+            PageServer::start(process, source, asked, Backing::Transparent, PATIENCE).await;
         process.cont().await.unwrap();
         server.unwrap().resident().await.unwrap()
     };
@@ -223,7 +221,14 @@ async fn a_state_of_another_machine_is_refused_in_qemus_words() {
         .await
         .unwrap();
     let source = copy.source.clone();
-    let started = PageServer::start(&copy.process, source, Backing::Transparent, PATIENCE).await;
+    let started = PageServer::start(
+        &copy.process,
+        source,
+        Asked::default(),
+        Backing::Transparent,
+        PATIENCE,
+    )
+    .await;
     match started.err() {
         Some(PostcopyError::Rejected { said }) => assert!(said.contains("Unknown"), "{said}"),
         other => panic!("{other:?}"),

@@ -8,7 +8,7 @@ use qemu::Process;
 use qemu::live::capture;
 use qemu::memory_backing::{Policy, PoolLimit, prepare};
 use qemu::memory_image::{MemoryImage, no_parents};
-use qemu::postcopy::PageServer;
+use qemu::postcopy::{Asked, PageServer};
 use qemu::spec::*;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,7 +56,7 @@ async fn restored(machine: &Machine, name: &str, backing: Backing, on_demand: bo
     let image = Arc::new(image);
     let mut server = None;
     if on_demand {
-        let started = PageServer::start(&process, image, backing, PATIENCE).await;
+        let started = PageServer::start(&process, image, Asked::default(), backing, PATIENCE).await;
         server = Some(started.unwrap());
     } else {
         process.load_image(&image, PATIENCE).await.unwrap();

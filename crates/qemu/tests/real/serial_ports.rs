@@ -4,7 +4,7 @@ use crate::capture::{copy_on, snapshot};
 use crate::machine::*;
 use qemu::Process;
 use qemu::memory_image::MemoryImage;
-use qemu::postcopy::PageServer;
+use qemu::postcopy::{Asked, PageServer};
 use qemu::spec::*;
 use std::path::Path;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ async fn a_guest_captured_while_its_reader_does_not_read_prints_again() {
     let source = MemoryImage::open(&machine.path("memory-1"), &qemu::memory_image::no_parents);
     let source = Arc::new(source.unwrap());
     let backing = machine.spec.memory.backing;
-    let server = PageServer::start(&on_demand, source, backing, PATIENCE).await;
+    let server = PageServer::start(&on_demand, source, Asked::default(), backing, PATIENCE).await;
     let _server = server.unwrap();
     on_demand.cont().await.unwrap();
     prints_beyond(&machine.path("demand.com1"), counted).await;

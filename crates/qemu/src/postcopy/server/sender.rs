@@ -124,7 +124,8 @@ impl<'a> Sender<'a> {
     /// Sends the pages that the guest will want first: it does not have to ask for them then.
     fn serve_first(&mut self) -> Result<(), String> {
         let mut sent = 0;
-        for (block, number) in self.shared.source.wanted_first(SENT_FIRST) {
+        let wanted = self.shared.source.wanted_first(SENT_FIRST);
+        for (block, number) in self.shared.asked.before(wanted, SENT_FIRST) {
             if sent >= SENT_FIRST as u64 {
                 break;
             }
