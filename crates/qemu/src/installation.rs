@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
@@ -113,6 +114,19 @@ impl Installation {
             version,
             sandbox,
         })
+    }
+
+    /// A command for the program as the leader of a new session: no terminal and no signal to our
+    /// process group reaches it.
+    pub(crate) fn in_own_session(&self, program: &Path) -> Command {
+        if let Some(setsid) = &self.setsid {
+            let mut command = Command::new(setsid);
+            command.arg(program);
+            return command;
+        }
+        let mut command = Command::new(program);
+        crate::raw::in_own_session(&mut command);
+        command
     }
 }
 

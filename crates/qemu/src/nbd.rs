@@ -204,7 +204,6 @@ pub(crate) async fn revive(
         }
         let (pid, path) = (server.identity.pid, server.export.path.display());
         tracing::error!(pid, %path, "a server of a disk ended by itself; started again");
-        let program = installation.nbd.as_ref().ok_or(ProcessError::NoNbd)?;
         let pid_file = pid_file_of(&server.export);
         match std::fs::remove_file(&pid_file) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
@@ -212,7 +211,7 @@ pub(crate) async fn revive(
             }
             _ => {}
         }
-        let mut child = spawn(program, &server.export)?;
+        let mut child = spawn(installation, &server.export)?;
         let machine = server.identity.machine;
         if let Some(identity) = child.id().and_then(|pid| Identity::of(pid, machine)) {
             server.identity = identity;
@@ -288,10 +287,9 @@ pub(crate) async fn start(
     if exports.is_empty() {
         return Ok(starting);
     }
-    let program = installation.nbd.as_ref().ok_or(ProcessError::NoNbd)?;
     let mut record = Record::default();
     for export in &exports {
-        let child = spawn(program, export)?;
+        let child = spawn(installation, export)?;
         let identity = child.id().and_then(|pid| Identity::of(pid, spec.uuid));
         starting.children.push(child);
         // One that has failed already is noticed below.
@@ -312,7 +310,11 @@ pub(crate) async fn start(
     Ok(starting)
 }
 
-fn spawn(program: &Path, export: &Export) -> Result<tokio::process::Child, ProcessError> {
+fn spawn(
+    installation: &Installation,
+    export: &Export,
+) -> Result<tokio::process::Child, ProcessError> {
+    let program = installation.nbd.as_ref().ok_or(ProcessError::NoNbd)?;
     let log_path = log_of(export);
     let log = std::fs::OpenOptions::new()
         .create(true)
@@ -333,7 +335,7 @@ fn spawn(program: &Path, export: &Export) -> Result<tokio::process::Child, Proce
         true => "none",
         false => "writeback",
     };
-    let mut command = std::process::Command::new(program);
+    let mut command = installation.in_own_session(program);
     command
         .arg("--socket")
         .arg(&export.socket)
@@ -351,7 +353,6 @@ fn spawn(program: &Path, export: &Export) -> Result<tokio::process::Child, Proce
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log);
-    crate::raw::in_own_session(&mut command);
     tokio::process::Command::from(command)
         .spawn()
         .map_err(failed("Starting", program))

@@ -583,18 +583,6 @@ async fn prepare_run_dir(run_dir: &Path) -> Result<(), ProcessError> {
     Ok(())
 }
 
-/// QEMU, as the leader of a new session: no terminal and no signal to our process group reaches it.
-fn in_own_session(installation: &Installation) -> std::process::Command {
-    if let Some(setsid) = &installation.setsid {
-        let mut command = std::process::Command::new(setsid);
-        command.arg(&installation.system);
-        return command;
-    }
-    let mut command = std::process::Command::new(&installation.system);
-    crate::raw::in_own_session(&mut command);
-    command
-}
-
 /// A QEMU that is not ready yet; killed when dropped before [`Child::leave_running`].
 struct Child {
     child: Option<tokio::process::Child>,
@@ -621,7 +609,7 @@ impl Child {
         let errors = log
             .try_clone()
             .map_err(failed("Opening the file", &log_path))?;
-        let mut command = in_own_session(installation);
+        let mut command = installation.in_own_session(&installation.system);
         command
             .args(crate::command_line::arguments(spec, installation.sandbox))
             .env_clear()
