@@ -275,8 +275,8 @@ impl Machines {
 
     /// How long each processor of a machine that has a process has run, as the kernel tells now.
     pub fn processor_times(&self, id: MachineId) -> Vec<ProcessorTime> {
-        let process = self.machine(id).and_then(|machine| machine.process.clone());
-        let identity = process.and_then(|_| Identity::read(&self.host.run_dir(id)));
+        let has_process = self.machine(id).is_some_and(|it| it.process.is_some());
+        let identity = Identity::read(&self.host.run_dir(id)).filter(|_| has_process);
         identity.map_or_else(Vec::new, |it| processor_time::of_process(&it))
     }
 

@@ -693,13 +693,16 @@ async fn perform(mut work: Box<Work>, job: JobHandle, operation: Operation) -> B
             | JobKind::MergeDisks => Err(Error::ServiceStopping),
         },
     };
-    if let Err(cause @ (Error::Cancelled | Error::ShutdownNotAwaited)) = &outcome {
-        tracing::info!(job = %job.id(), machine = %work.record.id, %cause, "a job was given up");
-    } else if let Err(cause) = &outcome {
-        tracing::error!(job = %job.id(), machine = %work.record.id, %cause, "a job failed");
+    let end = end_of(&outcome);
+    if let Err(cause) = &outcome {
+        let (job, machine) = (job.id(), work.record.id);
+        match &end {
+            JobState::Cancelled(_) => tracing::info!(%job, %machine, %cause, "a job was given up"),
+            _ => tracing::error!(%job, %machine, %cause, "a job failed"),
+        }
     }
     if work.ended.is_none() {
-        let (end, now) = (end_of(&outcome), Timestamp::now());
+        let now = Timestamp::now();
         let mut changes = vec![job.ended_row(&end, now)];
         if !work.unsettled {
             changes.push(Change::DeleteJournal(job.id()));
